@@ -1,0 +1,46 @@
+# Everything is set up into .venv; a second run starts in seconds. `make help` lists the commands.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile
+
+.venv/.runtime: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tomada needs Python 3.11 or newer; set PYTHON=")'
+	@echo "setting up .venv (once)" >&2
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/.runtime ## show the whole product once, against the simulated network
+	@$(BIN)/python -m tomada.demo
+
+serve: .venv/.runtime ## start a server with the sandbox, to try by hand
+	@$(BIN)/python -m tomada.demo --serve
+
+check: .venv/.dev ## formatting, lint, types, dependency direction
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check ## everything that CI runs
+	@$(BIN)/python -m pytest tests
+
+lock: ## pin the dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
+
+clean: ## remove what the set-up made
+	rm -rf .venv data
