@@ -1,0 +1,147 @@
+"""Every error that reaches a caller, in one tree. The docstring is the default message, so an undocumented one cannot exist.
+
+    TomadaError                      has `status` (HTTP) and `code` (for /v1, stable)
+    ├── BadInput                400
+    │   ├── BadAddress          400  a callback URL that may not be called
+    │   ├── QueueFull           400
+    │   └── NotConnected        400
+    ├── Unauthorized            401  partner credential
+    ├── ClientTokenMissing      400
+    ├── ClientTokenWrong        403
+    ├── NotFound                400  instance (the wire's status; never 404, see docs/wire.md)
+    ├── SubscriptionNeeded      400
+    ├── Refused                 400  a lifecycle call that the instance's state forbids
+    ├── LimitReached            403  an account's limit
+    ├── UnsupportedMediaType    415
+    ├── BodyTooLarge            413
+    └── Unavailable             503  the database or a machine does not answer just now; try again
+        └── MachineTimeout      504
+
+Rules: raise the narrowest class with words for a person; never put a token, a key or a foreign error's text into them.
+The wire turns each into `{"error": message}` and /v1 into `{"error": code, "message", "hint"}`; whatever is not in this
+tree becomes a 500 without details, and is logged.
+"""
+
+from typing import ClassVar
+
+
+class TomadaError(Exception):
+    """Something went wrong"""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.message)
+
+
+class BadInput(TomadaError):
+    """The request is not understood"""
+
+    status = 400
+    code = "bad_input"
+    hint = "Compare the body with the documentation of this call."
+
+
+class BadAddress(BadInput):
+    """This URL cannot be called: it must be https and lead to a public address"""
+
+    code = "bad_address"
+    hint = "Self-hosters who call their own network set TOMADA_CALLBACKS_ALLOW_HTTP and TOMADA_CALLBACKS_ALLOW_PRIVATE."
+
+
+class QueueFull(BadInput):
+    """The queue of this instance is full (1000 messages)"""
+
+    code = "queue_full"
+    hint = "Connect the instance, or clear its queue."
+
+
+class NotConnected(BadInput):
+    """You need to be connected"""
+
+    code = "not_connected"
+    hint = "Pair a phone with this instance first."
+
+
+class Unauthorized(TomadaError):
+    """Unauthorized"""
+
+    status = 401
+    code = "unauthorized"
+    hint = "Send Authorization: Bearer <partner token>."
+
+
+class ClientTokenMissing(TomadaError):
+    """your client-token is not configured"""
+
+    status = 400
+    code = "client_token_missing"
+    hint = "This account demands the header Client-Token."
+
+
+class ClientTokenWrong(TomadaError):
+    """Client-Token not allowed"""
+
+    status = 403
+    code = "client_token_wrong"
+
+
+class NotFound(TomadaError):
+    """Instance not found"""
+
+    status = 400
+    code = "not_found"
+    hint = "Check the instance id and its token."
+
+
+class SubscriptionNeeded(TomadaError):
+    """To continue sending a message, you must subscribe to this instance again"""
+
+    status = 400
+    code = "subscription_needed"
+
+
+class Refused(TomadaError):
+    """The instance's state does not allow this"""
+
+    status = 400
+    code = "refused"
+
+
+class LimitReached(TomadaError):
+    """The account's limit is reached"""
+
+    status = 403
+    code = "limit_reached"
+
+
+class UnsupportedMediaType(TomadaError):
+    """Unsupported Media Type: send Content-Type: application/json"""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class BodyTooLarge(TomadaError):
+    """The body is too large"""
+
+    status = 413
+    code = "body_too_large"
+
+
+class Unavailable(TomadaError):
+    """Not available just now, please try again"""
+
+    status = 503
+    code = "unavailable"
+    hint = "Nothing was done; send the request again."
+
+
+class MachineTimeout(Unavailable):
+    """The instance's machine did not answer in time"""
+
+    status = 504
+    code = "machine_timeout"

@@ -1,0 +1,56 @@
+"""Secrets at rest: sealed with AES-256-GCM under a key that does not lie in the database; looked up by hash.
+
+The wire must show instance tokens again (list, create), so hashes alone are not enough. Tokens are random and long, so
+one SHA-256 is enough to look them up; a stolen database without the key file shows none of them. The key is a file of 32
+bytes in the data directory (mode 0600), or comes from TOMADA_SECRET_KEY when several nodes share one database.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+def token_hash(token: str) -> bytes:
+    """SHA-256 of a token, for look-up. Comparing happens in the database's index, on the hash of a random value."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Sealer:
+    """Seals and opens small secrets; `context` binds a sealed value to its place, so that it opens nowhere else."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"the sealing key must have {KEY_BYTES} bytes")
+        self._aead = AESGCM(key)
+
+    def seal(self, secret: str, context: str) -> bytes:
+        """Nonce and ciphertext."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, secret.encode(), context.encode())
+
+    def open(self, sealed: bytes, context: str) -> str:
+        """The secret; cryptography's InvalidTag if the key or the context is another."""
+        return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context.encode()).decode()
+
+
+def load_key(path: Path) -> bytes:
+    """The key in `path`, made there on first use. Created with O_EXCL: of two programs starting at once, one makes it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"{path} does not hold {KEY_BYTES} bytes; restore it from your backup") from None
+        return key
+    key = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    return key
