@@ -1,4 +1,4 @@
-"""Every error that reaches a caller, in one tree. The docstring is the default message, so an undocumented one cannot exist.
+"""Every error that reaches a caller, in one tree; the docstring is the default message, so each one is documented.
 
     TomadaError                      has `status` (HTTP) and `code` (for /v1, stable)
     ├── BadInput                400

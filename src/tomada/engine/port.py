@@ -1,16 +1,16 @@
 """What Tomada asks of an engine, and what it hears from one.
 
 The types here travel in two places: between a machine process and its engine (as Python objects), and between the host
-and its machines (as JSON, see machines/protocol.py). So they are plain frozen structs with a `type` tag, language-neutral,
-and hold nothing of any library.
+and its machines (as JSON, see machines/protocol.py). So they are plain frozen structs with a `type` tag,
+language-neutral, and hold nothing of any library.
 
 Addresses are the wire's own: digits with country code for a person, `<id>-group` for a group, `<id>@lid` where WhatsApp
 hides the number, `<id>@newsletter`. Times are epoch milliseconds.
 
 What may be relied on: a session emits events in the order in which its engine gave them; `emit` may be called from any
-thread and returns only when the event is safe in the machine's journal. What may not: WhatsApp has already been told that
-a message arrived when `emit` is called (the engine acknowledges early), so a crash between the two loses that message.
-docs/engine.md prints the measured width of that window.
+thread and returns only when the event is safe in the machine's journal. What may not: WhatsApp has already been told
+that a message arrived when `emit` is called (the engine acknowledges early), so a crash between the two loses that
+message. docs/engine.md prints the measured width of that window.
 """
 
 from collections.abc import Callable

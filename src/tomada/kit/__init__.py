@@ -1,1 +1,1 @@
-"""Small tools without opinions on the product: clock, ids, sealing, addresses, egress, logs. Imports nothing of ours but errors."""
+"""Small tools without opinions on the product: clock, ids, sealing, addresses, egress, logs. Imports nobody of ours."""

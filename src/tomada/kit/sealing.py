@@ -1,10 +1,11 @@
 """Secrets at rest: sealed with AES-256-GCM under a key that does not lie in the database; looked up by hash.
 
 The wire must show instance tokens again (list, create), so hashes alone are not enough. Tokens are random and long, so
-one SHA-256 is enough to look them up; a stolen database without the key file shows none of them. The key is a file of 32
-bytes in the data directory (mode 0600), or comes from TOMADA_SECRET_KEY when several nodes share one database.
+one SHA-256 is enough to look them up; a stolen database without the key file shows none of them. The key is a file of
+32 bytes in the data directory (mode 0600), or comes from TOMADA_SECRET_KEY when several nodes share one database.
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -40,17 +41,21 @@ class Sealer:
 
 
 def load_key(path: Path) -> bytes:
-    """The key in `path`, made there on first use. Created with O_EXCL: of two programs starting at once, one makes it."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"{path} does not hold {KEY_BYTES} bytes; restore it from your backup") from None
-        return key
-    key = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
+    """The key in `path`, made there on first use.
+
+    Written aside and linked into place: a crash leaves no half key, and of two programs starting at once one wins.
+    """
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path} does not hold {KEY_BYTES} bytes; restore it from your backup")
     return key
