@@ -12,7 +12,7 @@ machine prints to standard error is its log.
 
 Which guarantee rests on what: an event with a `journal` number lies in the machine's journal file until the host has
 acknowledged that number, and the host acknowledges only what is committed in PostgreSQL. So kill -9 of host, machine or
-database loses no such event; it may be told twice, and the host stores it under a key that makes the second one nothing.
+database loses no such event; it may be told twice, and the host stores it under a key that makes the second nothing.
 """
 
 import msgspec

@@ -1,0 +1,159 @@
+"""Gives waiting messages to the machines: one lane per instance, in order, one at a time.
+
+A lane is a task that lives while its instance is connected and has messages waiting. It is woken by an accepted
+message, by the session's connecting, and by a sweep every few seconds, which makes every other wake-up a mere hint: a
+lost one costs time, never a message.
+
+    head ──pause──▶ claim (committed) ──▶ machine ──▶ outcome, told by the pipeline after it is committed ──▶ next head
+"""
+
+import asyncio
+from random import Random  # noqa: TID251 - the type of what is passed in
+from typing import Protocol
+
+import structlog
+
+from tomada.engine.port import Content, EngineRefused
+from tomada.errors import TomadaError
+from tomada.messages.store import MessageStore, Outgoing
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS_MAX = 3  # of a message whose outcome stays unknown; then its failure is reported
+OUTCOME_TIMEOUT_S = 120.0  # longer than any deadline of the machine's, which tells the outcome itself
+SWEEP_S = 5.0
+
+
+class Sessions(Protocol):
+    """What the sender needs of the machines."""
+
+    def connected(self, instance_id: str) -> bool:
+        """Whether a send can be taken now."""
+
+    async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
+        """Hand a message to the instance's machine; raises EngineRefused or TomadaError if it was not taken."""
+
+
+class Resolver(Protocol):
+    """Replaces the caller's ids in a content (reply, edit) by WhatsApp's, as late as possible."""
+
+    async def __call__(self, message: Outgoing) -> Content:
+        """The content as the engine shall send it."""
+
+
+class GaveUp(Protocol):
+    """Settles a message as failed and reports it by callback."""
+
+    async def __call__(self, message: Outgoing, error: str) -> None:
+        """Commit the failure."""
+
+
+class Sender:
+    """All lanes of this process."""
+
+    def __init__(
+        self,
+        store: MessageStore,
+        sessions: Sessions,
+        resolve: Resolver,
+        gave_up: GaveUp,
+        delay_range_s: tuple[float, float],
+        rng: Random,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._resolve = resolve
+        self._gave_up = gave_up
+        self._delay_range_s = delay_range_s
+        self._rng = rng
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._outcomes: dict[str, asyncio.Future[bool]] = {}
+        self._woken: set[str] = set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled; then end the lanes. A message that is under way stays `sending`, which is true."""
+        try:
+            while True:
+                try:
+                    for instance_id in await self._store.waiting_instances():
+                        self.wake(instance_id)
+                except (OSError, TomadaError) as error:
+                    log.warning("sender.sweep_failed", error=str(error))
+                await asyncio.sleep(SWEEP_S)
+        finally:
+            lanes = list(self._lanes.values())
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+
+    def wake(self, instance_id: str) -> None:
+        """There may be something to send for this instance."""
+        if instance_id in self._lanes:
+            self._woken.add(instance_id)
+        elif self._sessions.connected(instance_id):
+            self._lanes[instance_id] = asyncio.create_task(self._lane(instance_id), name=f"send {instance_id}")
+
+    def settled(self, zaap_id: str, *, known: bool) -> None:
+        """The outcome of a message was told (and, if known, committed)."""
+        outcome = self._outcomes.get(zaap_id)
+        if outcome is not None and not outcome.done():
+            outcome.set_result(known)
+
+    async def session_opening(self, instance_id: str) -> None:
+        """Call before a session is opened anew, after the old machine's journal is committed: see the package."""
+        for zaap_id in await self._store.requeue_unknown(instance_id):
+            log.info("sender.outcome_unknown", instance=instance_id, zaap_id=zaap_id)
+            self.settled(zaap_id, known=False)
+
+    async def _lane(self, instance_id: str) -> None:
+        try:
+            while True:
+                self._woken.discard(instance_id)
+                while self._sessions.connected(instance_id):
+                    message = await self._store.head(instance_id)
+                    if message is None or not await self._send(message):
+                        break
+                if instance_id not in self._woken:
+                    return
+        except Exception:
+            log.exception("sender.lane_failed", instance=instance_id)  # the sweep starts it again
+        finally:
+            del self._lanes[instance_id]
+
+    async def _send(self, message: Outgoing) -> bool:
+        """Send the head; False when the lane should rest."""
+        if message.state == "sending":
+            return False  # claimed by a holder that is being replaced: session_opening gives it back
+        if message.attempts >= ATTEMPTS_MAX:
+            await self._gave_up(message, "The outcome of this message is unknown")
+            return True
+        await asyncio.sleep(self._pause_s(message))
+        if not await self._store.claim(message):
+            return True  # removed from the queue during the pause
+        return await self._hand_over(message)
+
+    async def _hand_over(self, message: Outgoing) -> bool:
+        outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._outcomes[message.zaap_id] = outcome
+        try:
+            content = await self._resolve(message)
+            await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
+        except (EngineRefused, TomadaError) as error:
+            log.info("sender.not_taken", instance=message.instance_id, reason=str(error))
+            await self._store.give_back(message, counted=False)
+            return False
+        else:
+            return await self._outcome(message, outcome)
+        finally:
+            del self._outcomes[message.zaap_id]
+
+    async def _outcome(self, message: Outgoing, outcome: asyncio.Future[bool]) -> bool:
+        try:
+            async with asyncio.timeout(OUTCOME_TIMEOUT_S):
+                return await outcome
+        except TimeoutError:
+            await self._store.give_back(message, counted=True)
+            return False
+
+    def _pause_s(self, message: Outgoing) -> float:
+        return message.delay_s if message.delay_s is not None else self._rng.uniform(*self._delay_range_s)

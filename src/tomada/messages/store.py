@@ -1,0 +1,170 @@
+"""The SQL of outgoing messages. Every read for a caller takes the account; the sender works by instance alone.
+
+Times are epoch milliseconds of the database's real clock: pauses and retries do not follow the sandbox's clock.
+"""
+
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from tomada.engine.port import Content
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message in the queue. `delay_s` None = the server's default pause."""
+
+    instance_id: str
+    number: int
+    zaap_id: str
+    message_id: str
+    chat: str
+    content: Content
+    delay_s: float | None
+    state: str
+    attempts: int
+    created_ms: int
+    wa_id: str | None = None
+
+
+_COLUMNS = "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id"
+
+# Refuses (no row) when the queue is full. The count reads the partial index of waiting rows only.
+ACCEPT = """
+insert into outgoing_message (instance_id, zaap_id, message_id, chat, content, delay_s)
+select $1, $2, $3, $4, $5, $6
+where (select count(*) from outgoing_message
+       where instance_id = $1 and state in ('queued', 'sending')) < $7
+on conflict do nothing
+returning zaap_id
+"""
+
+_HEAD = f"""
+select {_COLUMNS} from outgoing_message
+where instance_id = $1 and state in ('queued', 'sending') order by number limit 1
+"""
+
+# Conditional, so that a message removed from the queue meanwhile is not sent.
+_CLAIM = """
+update outgoing_message set state = 'sending', attempts = attempts + 1
+where instance_id = $1 and number = $2 and state = 'queued' returning number
+"""
+
+_GIVE_BACK = """
+update outgoing_message set state = 'queued', attempts = attempts - $3
+where instance_id = $1 and zaap_id = $2 and state = 'sending'
+"""
+
+# A second telling of the same outcome changes nothing but still returns the row, so that its events can be recorded.
+_SETTLE = f"""
+with settled as (
+    update outgoing_message
+    set state = $3, wa_id = coalesce($4, wa_id), error = $5, settled_ms = real_now_ms()
+    where instance_id = $1 and zaap_id = $2 and state in ('queued', 'sending')
+    returning {_COLUMNS}
+)
+select {_COLUMNS} from settled
+union all
+select {_COLUMNS} from outgoing_message
+where instance_id = $1 and zaap_id = $2 and state = $3 and not exists (select 1 from settled)
+"""
+
+# Sessions opened anew: whatever was under way has no living holder any more.
+_REQUEUE_UNKNOWN = """
+update outgoing_message set state = 'queued' where instance_id = $1 and state = 'sending' returning zaap_id
+"""
+
+_WAITING_INSTANCES = """
+select distinct instance_id from outgoing_message where state in ('queued', 'sending')
+"""
+
+_BY_WA_IDS = "select wa_id, message_id from outgoing_message where instance_id = $1 and wa_id = any($2::text[])"
+
+_BY_MESSAGE_ID = f"select {_COLUMNS} from outgoing_message where instance_id = $1 and message_id = $2"
+
+_PAGE = f"""
+select {_COLUMNS} from outgoing_message m
+where instance_id = $1 and state in ('queued', 'sending') and number > $3
+  and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
+order by number limit $4
+"""
+
+_COUNT = """
+select count(*) from outgoing_message m
+where instance_id = $1 and state in ('queued', 'sending')
+  and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
+"""
+
+# One that is being sent cannot be taken back any more, so it stays.
+_CANCEL = """
+update outgoing_message set state = 'cancelled', settled_ms = real_now_ms()
+where instance_id = $1 and state = 'queued' and ($3::text is null or zaap_id = $3)
+  and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
+returning zaap_id
+"""
+
+
+def _outgoing(row: Any) -> Outgoing:
+    return msgspec.convert({**row, "content": msgspec.json.decode(row["content"])}, Outgoing)
+
+
+class MessageStore:
+    """Outgoing messages in PostgreSQL."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def head(self, instance_id: str) -> Outgoing | None:
+        """The oldest message that is not settled."""
+        row = await self._pool.fetchrow(_HEAD, instance_id)
+        return _outgoing(row) if row else None
+
+    async def claim(self, message: Outgoing) -> bool:
+        """Commit that this message is now given to the engine; False if it was removed meanwhile."""
+        return await self._pool.fetchval(_CLAIM, message.instance_id, message.number) is not None
+
+    async def give_back(self, message: Outgoing, *, counted: bool) -> None:
+        """Back to the head of the queue. `counted` False: the engine never took it, so it was no attempt."""
+        await self._pool.execute(_GIVE_BACK, message.instance_id, message.zaap_id, 0 if counted else 1)
+
+    async def settle_sent(self, instance_id: str, zaap_id: str, wa_id: str) -> Outgoing | None:
+        """WhatsApp took it. Idempotent; None if there is no such message (its instance was deleted)."""
+        row = await self._pool.fetchrow(_SETTLE, instance_id, zaap_id, "sent", wa_id, None)
+        return _outgoing(row) if row else None
+
+    async def settle_failed(self, instance_id: str, zaap_id: str, error: str) -> Outgoing | None:
+        """It will not be sent. Idempotent."""
+        row = await self._pool.fetchrow(_SETTLE, instance_id, zaap_id, "failed", None, error)
+        return _outgoing(row) if row else None
+
+    async def requeue_unknown(self, instance_id: str) -> list[str]:
+        """Messages whose outcome no machine can tell any more go back to the queue; returns their zaap ids."""
+        return [row["zaap_id"] for row in await self._pool.fetch(_REQUEUE_UNKNOWN, instance_id)]
+
+    async def waiting_instances(self) -> list[str]:
+        """Instances with unsettled messages."""
+        return [row["instance_id"] for row in await self._pool.fetch(_WAITING_INSTANCES)]
+
+    async def message_ids(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
+        """WhatsApp's id -> ours, for those of these that were sent here."""
+        return {
+            row["wa_id"]: row["message_id"] for row in await self._pool.fetch(_BY_WA_IDS, instance_id, list(wa_ids))
+        }
+
+    async def by_message_id(self, instance_id: str, message_id: str) -> Outgoing | None:
+        """The message that the wire shows under this id."""
+        row = await self._pool.fetchrow(_BY_MESSAGE_ID, instance_id, message_id)
+        return _outgoing(row) if row else None
+
+    async def page(self, account_id: str, instance_id: str, after_number: int, size: int) -> list[Outgoing]:
+        """Waiting messages in order, after a number."""
+        rows = await self._pool.fetch(_PAGE, instance_id, account_id, after_number, size)
+        return [_outgoing(row) for row in rows]
+
+    async def count(self, account_id: str, instance_id: str) -> int:
+        """How many messages wait."""
+        return int(await self._pool.fetchval(_COUNT, instance_id, account_id))
+
+    async def cancel(self, account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
+        """Remove one waiting message, or (None) all of them; returns the removed zaap ids."""
+        return [row["zaap_id"] for row in await self._pool.fetch(_CANCEL, instance_id, account_id, zaap_id)]

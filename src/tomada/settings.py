@@ -1,0 +1,133 @@
+"""Every setting in one place: its name, unit, default, and the reason for the default.
+
+A setting is an environment variable `TOMADA_<FIELD>`; docs/settings.md lists them all and a test keeps that list true.
+An unknown TOMADA_ variable or a value that does not parse stops the start, with the name in the message: a typo must not
+silently leave a default in force.
+"""
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "TOMADA_"
+PARTNER_TOKEN_LENGTH_MIN = 24  # contract: a shorter bootstrap token is refused
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process of Tomada is told at start. Field `x_y` is the environment's TOMADA_X_Y."""
+
+    data_dir: Annotated[str, Meta(description="Embedded database, session stores, journals, key file.")] = "data"
+    database_url: Annotated[
+        str | None, Meta(description="External PostgreSQL 15 or newer. Unset: the embedded one, on this computer only.")
+    ] = None
+    secret_key: Annotated[
+        str | None,
+        Meta(description="Hex of the 32-byte key that seals tokens. Unset: the file secret.key in the data directory."),
+    ] = None
+
+    http_host: Annotated[str, Meta(description="Address to listen on. Loopback: an open server must be asked for.")] = (
+        "127.0.0.1"
+    )
+    http_port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8080
+    public_url: Annotated[
+        str | None, Meta(description="The URL integrators use, if it is another than host and port (behind a proxy).")
+    ] = None
+
+    sandbox: Annotated[bool, Meta(description="Simulated WhatsApp network and the /sandbox routes.")] = False
+    bootstrap_partner_token: Annotated[
+        str | None,
+        Meta(description="If no account exists at start, create one with this partner token (24 characters at least)."),
+    ] = None
+
+    trial_hours: Annotated[float, Meta(gt=0, description="Trial length. The seed page promises two days.")] = 48.0
+    instances_per_machine: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=200,
+            description="Sessions in one machine process; 1 = a dedicated machine. An abort() of the engine takes one "
+            "machine down for a few seconds: 50 keeps that small and the 80 MB of an empty process shared.",
+        ),
+    ] = 50
+    send_delay_s: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d+(\.\d+)?(-\d+(\.\d+)?)?$",
+            description="Seconds between two sends of one instance when delayMessage is not given; `1-3` = random.",
+        ),
+    ] = "1-3"
+    queue_max: Annotated[int, Meta(ge=1, description="Messages waiting per instance; the wire documents 1000.")] = 1000
+
+    callbacks_allow_http: Annotated[
+        bool | None, Meta(description="Allow http:// callback URLs. Default: only in the sandbox.")
+    ] = None
+    callbacks_allow_private: Annotated[
+        bool | None, Meta(description="Allow private and loopback addresses. Default: only in the sandbox.")
+    ] = None
+
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
+
+    @property
+    def allow_http(self) -> bool:
+        """callbacks_allow_http with its default."""
+        return self.sandbox if self.callbacks_allow_http is None else self.callbacks_allow_http
+
+    @property
+    def allow_private(self) -> bool:
+        """callbacks_allow_private with its default."""
+        return self.sandbox if self.callbacks_allow_private is None else self.callbacks_allow_private
+
+    @property
+    def send_delay_range_s(self) -> tuple[float, float]:
+        """send_delay_s as its two ends."""
+        low, _, high = self.send_delay_s.partition("-")
+        return float(low), float(high or low)
+
+    @property
+    def data_path(self) -> Path:
+        """data_dir as an absolute path."""
+        return Path(self.data_dir).resolve()
+
+
+def describe() -> dict[str, tuple[str, object]]:
+    """Environment name -> (description, default) of every setting, for docs and the start-up log."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    return {
+        PREFIX + field.name.upper(): (hints[field.name].__metadata__[0].description, field.default)
+        for field in msgspec.structs.fields(Settings)
+    }
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from the environment; raises SettingsError naming the variable."""
+    known = describe()
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value != ""}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SettingsError(f"unknown setting {unknown[0]}")
+    values: dict[str, object] = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_named(str(error))) from None
+    token = settings.bootstrap_partner_token
+    if token is not None and len(token) < PARTNER_TOKEN_LENGTH_MIN:
+        raise SettingsError(
+            f"TOMADA_BOOTSTRAP_PARTNER_TOKEN must have at least {PARTNER_TOKEN_LENGTH_MIN} characters: "
+            "whoever guesses it owns every instance of the account"
+        )
+    return settings
+
+
+def _named(message: str) -> str:
+    """msgspec's words, with `$.http_port` turned into the variable's name."""
+    text, _, path = message.partition(" - at `$.")
+    return f"{PREFIX}{path.rstrip('`').upper()}: {text}" if path else text
