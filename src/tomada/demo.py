@@ -221,7 +221,7 @@ def demo() -> None:
 
 
 def serve_by_hand() -> None:
-    """`make serve`: the sandbox server on port 8080 (or TOMADA_HTTP_PORT) until Ctrl-C, and what is needed to try it."""
+    """`make serve`: the sandbox server on port 8080 (or TOMADA_HTTP_PORT) until Ctrl-C."""
     data = Path(os.environ.get("TOMADA_DATA_DIR", "data")).resolve()
     data.mkdir(parents=True, exist_ok=True)
     token_file = data / "serve-partner-token"

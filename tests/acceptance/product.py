@@ -1,6 +1,6 @@
 """The product as its users have it: a server process, HTTP, simulated phones. Nothing here imports Tomada.
 
-`Product` starts and stops (or kills) `tomada serve --sandbox`; `Instance` speaks the wire as an integrator's program does;
+`Product` starts and stops (or kills) `tomada serve --sandbox`; `Instance` speaks the wire as an integrator's does;
 `Phone` is a person with a simulated phone. Every wait is on a condition with a limit.
 """
 
