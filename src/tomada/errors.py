@@ -15,6 +15,8 @@
     ├── UnsupportedMediaType    415
     ├── BodyTooLarge            413
     └── Unavailable             503  the database or a machine does not answer just now; try again
+        ├── DatabaseUnavailable 503  the database cannot be reached, and nothing was written
+        ├── OutcomeUnknown      503  the database went away while it committed: written or not, nobody knows
         └── MachineTimeout      504
 
 Rules: raise the narrowest class with words for a person; never put a token, a key or a foreign error's text into them.
@@ -138,6 +140,19 @@ class Unavailable(TomadaError):
     status = 503
     code = "unavailable"
     hint = "Nothing was done; send the request again."
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer just now, please try again"""
+
+    code = "database_unavailable"
+
+
+class OutcomeUnknown(Unavailable):
+    """The database went away before it confirmed; please check whether this was done before you try again"""
+
+    code = "outcome_unknown"
+    hint = "It may or may not have been done; read the state before you repeat the request."
 
 
 class MachineTimeout(Unavailable):

@@ -26,6 +26,7 @@ create table account (
     client_token_sealed bytea,
     signing_secret_sealed bytea not null,
     instances_max integer not null default 25 check (instances_max >= 0),
+    instances_live integer not null default 0,    -- in trial, active or in cancellation; see instance_live below
     check ((client_token_hash is null) = (client_token_sealed is null))
 );
 
@@ -61,6 +62,25 @@ create table instance (
 );
 create index instance_by_account on instance (account_id, created_ms desc, id);
 create index instance_by_due on instance (due_ms) where state in ('trial', 'in_cancellation');
+
+-- account.instances_live follows every change of state. Inserting is not here: the statement that creates an instance
+-- raises the count itself, under the condition that the limit allows it, which is what makes the limit hold in a race.
+create function instance_live() returns trigger language plpgsql as
+$$
+declare
+    was boolean := old.state in ('trial', 'active', 'in_cancellation');
+    is_now boolean := tg_op = 'UPDATE' and new.state in ('trial', 'active', 'in_cancellation');
+begin
+    if was <> is_now then
+        update account set instances_live = instances_live + case when is_now then 1 else -1 end
+        where id = old.account_id;
+    end if;
+    return null;
+end
+$$;
+create trigger instance_live_state after update of state on instance
+    for each row when (old.state <> new.state) execute function instance_live();
+create trigger instance_live_delete after delete on instance for each row execute function instance_live();
 
 -- What is known of an instance's live connection; written only by the node that hosts it.
 create table session (

