@@ -1,7 +1,7 @@
 """Every setting in one place: its name, unit, default, and the reason for the default.
 
 A setting is an environment variable `TOMADA_<FIELD>`; docs/settings.md lists them all and a test keeps that list true.
-An unknown TOMADA_ variable or a value that does not parse stops the start, with the name in the message: a typo must not
+An unknown TOMADA_ variable or a value that does not parse stops the start, and the message names it: a typo must not
 silently leave a default in force.
 """
 
