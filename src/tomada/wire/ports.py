@@ -1,0 +1,90 @@
+"""What the wire needs of the rest of Tomada. The wire defines these; app.py gives it what fits."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from tomada.accounts.store import AccountStore
+from tomada.engine.port import Content
+from tomada.instances.create import CheckUrl, CommitOne
+from tomada.instances.store import InstanceStore
+from tomada.kit.sealing import Sealer
+from tomada.messages.accept import Accepted
+from tomada.messages.store import Outgoing
+
+
+class SessionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of an instance's session; `condition` as in the table `session`, `reason` in words."""
+
+    condition: str = "unpaired"
+    reason: str | None = None
+    phone: str | None = None
+    push_name: str | None = None
+    is_business: bool = False
+    platform: str | None = None
+
+
+class Sessions(Protocol):
+    """The machines. Every call may raise Unavailable, MachineTimeout or NotConnected."""
+
+    async def qr(self, instance_id: str) -> str | None:
+        """The QR text to scan now, starting a machine and a round of codes if none is on; None when connected."""
+
+    async def phone_code(self, instance_id: str, phone: str) -> str:
+        """A pairing code (`ABCD-1234`) for this number."""
+
+    async def logout(self, instance_id: str) -> None:
+        """Unlink from WhatsApp; harmless when there is nothing to unlink."""
+
+    async def restart(self, instance_id: str) -> None:
+        """Stop the session and start it again with its keys."""
+
+    async def restore(self, instance_id: str) -> None:
+        """Bring a session that rests (replaced, failed) back; harmless when it is connected."""
+
+    async def status(self, instance_id: str) -> SessionStatus:
+        """The session as it is now; reads only, never starts anything."""
+
+
+class Messages(Protocol):
+    """Accepting messages to send."""
+
+    async def accept(self, instance_id: str, chat: str, content: Content, delay_s: float | None) -> Accepted:
+        """Queue a message durably. Quotes and edits carry the wire's own message ids. Raises QueueFull."""
+
+
+class Queue(Protocol):
+    """The messages that wait; see messages.store.MessageStore."""
+
+    async def page(self, account_id: str, instance_id: str, after_number: int, size: int) -> list[Outgoing]:
+        """Waiting messages in order, after a number."""
+
+    async def count(self, account_id: str, instance_id: str) -> int:
+        """How many wait."""
+
+    async def cancel(self, account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
+        """Remove one, or (None) all; returns the removed zaap ids."""
+
+
+class WireSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The wire's own figures."""
+
+    trial_ms: int = 48 * 3600 * 1000
+    body_bytes_max: int = 1 << 20  # no JSON of today's calls comes near; media by URL has calls of its own
+    public_url: str | None = None  # shown in the OpenAPI document
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the routes use. `ready` tells whether requests can be served now (GET /ready)."""
+
+    accounts: AccountStore
+    instances: InstanceStore
+    sealer: Sealer
+    commit_one: CommitOne
+    check_url: CheckUrl
+    sessions: Sessions
+    messages: Messages
+    queue: Queue
+    ready: Callable[[], Awaitable[bool]]
+    settings: WireSettings = WireSettings()
