@@ -1,17 +1,12 @@
 """From a validated call to a durable row. The caller hears its ids only after the commit."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import msgspec
 
 from tomada.engine.port import Content
 from tomada.errors import QueueFull
 from tomada.kit import ids
-from tomada.messages import store
-
-# Runs one statement in a shared transaction and gives its row, or None; see postgres/group_commit.py.
-CommitOne = Callable[..., Awaitable[Any]]
+from tomada.messages.store import ACCEPT
+from tomada.postgres.group_commit import GroupCommit
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -22,24 +17,17 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 async def accept(
-    commit_one: CommitOne, instance_id: str, chat: str, content: Content, delay_s: float | None, queue_max: int
+    committer: GroupCommit, instance_id: str, chat: str, content: Content, delay_s: float | None, queue_max: int
 ) -> Accepted:
-    """Queue a message. Raises QueueFull when `queue_max` messages wait already.
+    """Queue a message. Raises QueueFull when `queue_max` messages wait already, Unavailable without a database.
 
-    The ids are made here and unique in the database, so a commit that is repeated after a broken connection queues
-    the message once.
+    The ids are made here, so a commit that is repeated after a broken connection queues the message once.
     """
     accepted = Accepted(ids.zaap_id(), ids.message_id())
-    row = await commit_one(
-        store.ACCEPT,
-        instance_id,
-        accepted.zaap_id,
-        accepted.message_id,
-        chat,
-        msgspec.json.encode(content).decode(),
-        delay_s,
-        queue_max,
+    encoded = msgspec.json.encode(content).decode()
+    row = await committer.execute(
+        ACCEPT, instance_id, accepted.zaap_id, accepted.message_id, chat, encoded, delay_s, queue_max
     )
-    if row is None:
+    if row is None or row["number"] is None:
         raise QueueFull(f"The queue of this instance is full ({queue_max} messages)")
     return accepted

@@ -5,10 +5,11 @@ Times are epoch milliseconds of the database's real clock: pauses and retries do
 
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from tomada.engine.port import Content
+from tomada.postgres.group_commit import Statement
+from tomada.postgres.pool import Pool
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -29,15 +30,26 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 _COLUMNS = "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id"
 
-# Refuses (no row) when the queue is full. The count reads the partial index of waiting rows only.
-ACCEPT = """
-insert into outgoing_message (instance_id, zaap_id, message_id, chat, content, delay_s)
-select $1, $2, $3, $4, $5, $6
-where (select count(*) from outgoing_message
-       where instance_id = $1 and state in ('queued', 'sending')) < $7
-on conflict do nothing
-returning zaap_id
-"""
+# Null when the queue is full. The count reads the partial index of waiting rows only. Written again under the same ids
+# it finds its own row, so it may be repeated after a lost connection.
+ACCEPT = Statement(
+    "accept message",
+    """
+    with done as (
+        insert into outgoing_message (instance_id, zaap_id, message_id, chat, content, delay_s)
+        select $1, $2, $3, $4, $5::text::jsonb, $6
+        where (select count(*) from outgoing_message
+               where instance_id = $1 and state in ('queued', 'sending')) < $7
+        on conflict do nothing
+        returning number
+    )
+    select coalesce(
+        (select number from done),
+        (select number from outgoing_message where instance_id = $1 and zaap_id = $2)
+    ) as number
+    """,
+    idempotent=True,
+)
 
 _HEAD = f"""
 select {_COLUMNS} from outgoing_message
@@ -111,7 +123,7 @@ def _outgoing(row: Any) -> Outgoing:
 class MessageStore:
     """Outgoing messages in PostgreSQL."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def head(self, instance_id: str) -> Outgoing | None:

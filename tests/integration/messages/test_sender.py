@@ -1,0 +1,187 @@
+"""The queue of outgoing messages on a real PostgreSQL: order, once, nothing lost.
+
+Real: PostgreSQL, store, accept, sender. Doubled: only the machine, by `Machine` below, which takes messages as the host
+does and tells their outcomes when the test says so.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random  # noqa: TID251 - passed in
+
+import pytest
+
+from tomada.engine.port import Content, EngineRefused, Text
+from tomada.errors import QueueFull
+from tomada.messages.accept import Accepted, accept
+from tomada.messages.sender import ATTEMPTS_MAX, Sender
+from tomada.messages.store import MessageStore, Outgoing
+from tomada.postgres.group_commit import GroupCommit
+from tomada.postgres.pool import Pool
+
+INSTANCE = "I" * 32
+ACCOUNT = "A" * 32
+
+
+class Machine:
+    """Takes messages; `taken` are those whose outcome is still to be told."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.taken: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def connected(self, instance_id: str) -> bool:
+        return self.up
+
+    async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
+        if not self.up:
+            raise EngineRefused("not connected")
+        self.taken.put_nowait((zaap_id, content.message))
+
+    async def next(self) -> tuple[str, str]:
+        return await asyncio.wait_for(self.taken.get(), 5)
+
+
+class Queue:
+    """A sender with its surroundings."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.store = MessageStore(pool)
+        self.committer = GroupCommit(pool)
+        self.machine = Machine()
+        self.failed: list[str] = []
+        self.sender = Sender(self.store, self.machine, self._resolve, self._gave_up, (0.0, 0.0), Random(1))
+
+    async def _resolve(self, message: Outgoing) -> Content:
+        return message.content
+
+    async def _gave_up(self, message: Outgoing, error: str) -> None:
+        self.failed.append(message.zaap_id)
+        await self.store.settle_failed(message.instance_id, message.zaap_id, error)
+
+    async def accept(self, text: str, queue_max: int = 1000) -> Accepted:
+        accepted = await accept(self.committer, INSTANCE, "5511999999999", Text(text), None, queue_max)
+        self.sender.wake(INSTANCE)
+        return accepted
+
+    async def tell_sent(self, zaap_id: str) -> None:
+        await self.store.settle_sent(INSTANCE, zaap_id, f"WA-{zaap_id}")
+        self.sender.settled(zaap_id, known=True)
+
+
+@pytest.fixture
+async def queue(pool: Pool) -> AsyncIterator[Queue]:
+    """A queue of one instance, its sender running."""
+    await pool.execute(
+        "insert into account (id, name, partner_token_hash, partner_token_sealed, signing_secret_sealed)"
+        " values ($1, 'test', 'x', 'x', 'x')",
+        ACCOUNT,
+    )
+    await pool.execute(
+        "insert into instance (id, account_id, token_hash, token_sealed, name, session_name, created_ms, due_ms)"
+        " values ($1, $2, 'x', 'x', 'test', 'test', 0, 0)",
+        INSTANCE,
+        ACCOUNT,
+    )
+    made = Queue(pool)
+    running = asyncio.create_task(made.sender.run())
+    yield made
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_messages_leave_in_the_order_of_acceptance_one_at_a_time(queue: Queue) -> None:
+    """The next message is given to the machine only when the present one's outcome is committed."""
+    accepted = [await queue.accept(f"text {number}") for number in range(5)]
+
+    seen = []
+    for _ in accepted:
+        zaap_id, _ = await queue.machine.next()
+        assert queue.machine.taken.empty()
+        seen.append(zaap_id)
+        await queue.tell_sent(zaap_id)
+
+    assert [one.zaap_id for one in accepted] == seen
+    assert await queue.store.count(ACCOUNT, INSTANCE) == 0
+
+
+async def test_what_the_machine_does_not_take_waits_for_the_connection(queue: Queue) -> None:
+    """A refused hand-over is no attempt: the message keeps its place and goes out when the session is connected."""
+    queue.machine.up = False
+    accepted = await queue.accept("later")
+    assert queue.machine.taken.empty()
+
+    queue.machine.up = True
+    queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == accepted.zaap_id
+    head = await queue.store.head(INSTANCE)
+    assert head is not None
+    assert (head.state, head.attempts) == ("sending", 1)
+
+
+async def test_an_unknown_outcome_is_sent_again_in_its_place(queue: Queue) -> None:
+    """After a machine died with a message under way, that message is the first to go out again."""
+    first = await queue.accept("first")
+    second = await queue.accept("second")
+    await queue.machine.next()
+
+    await queue.sender.session_opening(INSTANCE)
+    queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == first.zaap_id
+    await queue.tell_sent(first.zaap_id)
+    assert (await queue.machine.next())[0] == second.zaap_id
+
+
+async def test_a_message_whose_outcome_stays_unknown_fails_after_some_attempts(queue: Queue) -> None:
+    """It is not sent for ever: its failure is reported, and the queue goes on."""
+    first = await queue.accept("poison")
+    second = await queue.accept("second")
+    for _ in range(ATTEMPTS_MAX):
+        assert (await queue.machine.next())[0] == first.zaap_id
+        await queue.sender.session_opening(INSTANCE)
+        queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == second.zaap_id
+    assert queue.failed == [first.zaap_id]
+
+
+async def test_a_full_queue_refuses_and_keeps_what_it_has(queue: Queue) -> None:
+    """The limit counts waiting messages only; the refused one leaves no trace."""
+    queue.machine.up = False
+    await queue.accept("one", queue_max=2)
+    await queue.accept("two", queue_max=2)
+
+    with pytest.raises(QueueFull):
+        await queue.accept("three", queue_max=2)
+
+    assert await queue.store.count(ACCOUNT, INSTANCE) == 2
+
+
+async def test_a_removed_message_is_not_sent(queue: Queue) -> None:
+    """Removing works until the message is under way, and only for the account that owns the instance."""
+    queue.machine.up = False
+    first = await queue.accept("one")
+    second = await queue.accept("two")
+
+    assert await queue.store.cancel("B" * 32, INSTANCE, first.zaap_id) == []
+    assert await queue.store.cancel(ACCOUNT, INSTANCE, first.zaap_id) == [first.zaap_id]
+    queue.machine.up = True
+    queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == second.zaap_id
+    assert await queue.store.cancel(ACCOUNT, INSTANCE, None) == []
+
+
+async def test_an_outcome_told_twice_settles_once(queue: Queue) -> None:
+    """The second telling returns the same row, so that its callbacks can be recorded again under the same keys."""
+    accepted = await queue.accept("one")
+    await queue.machine.next()
+
+    first = await queue.store.settle_sent(INSTANCE, accepted.zaap_id, "WA-1")
+    second = await queue.store.settle_sent(INSTANCE, accepted.zaap_id, "WA-1")
+
+    assert first is not None
+    assert second is not None
+    assert first.message_id == second.message_id == accepted.message_id
+    assert await queue.store.message_ids(INSTANCE, ("WA-1", "WA-2")) == {"WA-1": accepted.message_id}
