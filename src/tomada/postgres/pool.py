@@ -36,7 +36,7 @@ STATEMENT_TIMEOUT_S = 30.0
 
 CONNECTION_LOST: tuple[type[Exception], ...] = (
     OSError,  # refused, reset, no socket; TimeoutError is one too: no answer in time
-    asyncpg.InterfaceError,  # "connection is closed"; DataError is one as well: ask `is_connection_lost`
+    asyncpg.InterfaceError,  # "connection is closed", but also misuse: `is_connection_lost` tells them apart
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.AdminShutdownError,  # 57P01: terminated, or the server shuts down
     asyncpg.CrashShutdownError,  # 57P02: another process of the server crashed
@@ -47,8 +47,10 @@ _NOT_NOW: tuple[type[Exception], ...] = (*CONNECTION_LOST, asyncpg.TooManyConnec
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether `error` says that the connection (not the statement) failed."""
-    return isinstance(error, CONNECTION_LOST) and not isinstance(error, asyncpg.DataError)
+    """Whether `error` says that the connection failed, and not the statement or its arguments."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return type(error) is asyncpg.InterfaceError and "clos" in str(error)  # asyncpg has no class for "is closed"
+    return isinstance(error, CONNECTION_LOST)
 
 
 async def connect(
