@@ -108,7 +108,10 @@ class PendingLinkCode(Protocol):
     wrapped_companion_ephemeral: bytes
     """80 bytes: salt 32, initialisation vector 16, encrypted public key 32."""
     platform_display: str
-    pairing: PendingPairing
+
+    @property
+    def pairing(self) -> PendingPairing:
+        """The connection it belongs to."""
 
     async def exchange(self, wrapped_primary_ephemeral: bytes, primary_identity: bytes) -> LinkCodeBundle:
         """Send the phone's half of the key exchange and wait for the companion's; `PairingError` if none comes."""

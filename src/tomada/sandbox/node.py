@@ -76,6 +76,8 @@ def lid_jid(lid_user: str, device: int = 0) -> Jid:
 
 
 AttrValue = str | Jid
+Attrs = dict[str, AttrValue | int | None]
+"""Handy attributes, as `element` takes them."""
 Content = tuple["Node", ...] | bytes | None
 
 
