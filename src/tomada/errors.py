@@ -12,6 +12,7 @@
     ├── SubscriptionNeeded      400
     ├── Refused                 400  a lifecycle call that the instance's state forbids
     ├── LimitReached            403  an account's limit
+    ├── Conflict                409  another request with the same Idempotency-Key is being answered
     ├── UnsupportedMediaType    415
     ├── BodyTooLarge            413
     └── Unavailable             503  the database or a machine does not answer just now; try again
@@ -118,6 +119,14 @@ class LimitReached(TomadaError):
 
     status = 403
     code = "limit_reached"
+
+
+class Conflict(TomadaError):
+    """A request with this Idempotency-Key is being answered just now"""
+
+    status = 409
+    code = "conflict"
+    hint = "Wait for the first answer, or send the request again in a minute."
 
 
 class UnsupportedMediaType(TomadaError):
