@@ -1,0 +1,61 @@
+"""What deleting an instance erases in the database: every table and every column, by name.
+
+A table with the column `instance_id` must be in TABLES or KEPT, a column of `instance` in COLUMNS or TOMBSTONE; a test
+compares both with the schema, so that whoever adds one must say here what becomes of it.
+"""
+
+from tomada.instances.deletion import Step
+from tomada.postgres.pool import Connection
+
+TABLES: dict[Step, tuple[str, ...]] = {
+    Step.SESSION: ("session",),
+    # Children first; `lane` last, since what it still holds goes with it.
+    Step.EVENTS: ("outgoing_message", "dead_letter", "callback", "attempt", "replay", "event", "lane"),
+}
+"""Which step removes the instance's rows from which table, in order."""
+
+KEPT = frozenset({"deletion"})
+"""Tables that keep their rows: the proof that the rest is gone. They hold ids, times and counts."""
+
+COLUMNS: dict[Step, dict[str, str]] = {
+    Step.TOKENS: {"token_hash": "''", "token_sealed": "''"},
+    Step.TOMBSTONE: {
+        "name": "''",
+        "session_name": "''",
+        "call_reject_message": "null",
+        "delivery_callback_url": "null",
+        "received_callback_url": "null",
+        "received_and_delivery_callback_url": "null",
+        "disconnected_callback_url": "null",
+        "connected_callback_url": "null",
+        "message_status_callback_url": "null",
+        "presence_chat_callback_url": "null",
+    },
+}
+"""Which step overwrites which column of `instance`, and with what."""
+
+TOMBSTONE = frozenset(
+    (
+        *("id", "account_id", "state", "created_ms", "due_ms", "epoch", "event_number", "revision", "with_calls"),
+        *("ended_ms", "retire_ms", "next_ms", "suspended_until_ms", "notify_sent_by_me", "call_reject_auto"),
+        *("auto_read_message", "auto_read_status", "is_device", "business_device", "enqueue_when_disconnected"),
+    )
+)
+"""The columns that a tombstone keeps: they tell nothing of anybody."""
+
+_STOP = "update session set wanted = false where instance_id = $1 and wanted"
+
+
+async def erase(connection: Connection, instance_id: str, step: Step) -> dict[str, int]:
+    """Does a local step; returns how many rows of which table (or columns of the instance) it removed."""
+    if step is Step.STOP:
+        await connection.execute(_STOP, instance_id)
+    removed = {}
+    for table in TABLES.get(step, ()):
+        status = await connection.execute(f"delete from {table} where instance_id = $1", instance_id)  # noqa: S608 - constants
+        removed[table] = int(status.split()[-1])
+    if columns := COLUMNS.get(step):
+        assignments = ", ".join(f"{column} = {value}" for column, value in columns.items())
+        await connection.execute(f"update instance set {assignments} where id = $1", instance_id)  # noqa: S608 - constants
+        removed["columns"] = len(columns)
+    return removed
