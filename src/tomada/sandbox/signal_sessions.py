@@ -98,8 +98,14 @@ class SignalSessions:
         """What a device needs to read our group messages from the next one on."""
         return sender_keys.distribution(self._own_sender_key(group))
 
-    def without_sender_key(self, group: Jid, addresses: list[Jid]) -> list[Jid]:
-        """Those of the devices that were not given our sender key yet."""
+    def share_sender_key(self, group: Jid, addresses: list[Jid]) -> list[Jid]:
+        """Those of the group's devices that must be given our sender key before the next message.
+
+        If a device that has it is no longer among them, the key is renewed: whoever left must not read on.
+        """
+        wanted = {str(address) for address in addresses}
+        if not self._own_sender_key(group).given_to <= wanted:
+            self._store.put(_own_key_name(group), _encode(sender_keys.create()))
         given = self._own_sender_key(group).given_to
         return [address for address in addresses if str(address) not in given]
 
@@ -108,10 +114,6 @@ class SignalSessions:
         key = self._own_sender_key(group)
         given_to = key.given_to | {str(address) for address in addresses}
         self._store.put(_own_key_name(group), _encode(msgspec.structs.replace(key, given_to=given_to)))
-
-    def renew_sender_key(self, group: Jid) -> None:
-        """Start anew: somebody left, and must not read on."""
-        self._store.put(_own_key_name(group), _encode(sender_keys.create()))
 
     def make_prekey(self) -> tuple[int, bytes]:
         """A fresh one-time prekey as (id, public key); its private half is kept until it is used."""
