@@ -192,6 +192,8 @@ class Network:
             self.world.save(account)
         earlier = self.world.link(device)
         if isinstance(earlier, PhoneLink):
+            if earlier.phone is phone:  # a new name only; the worker may be the caller
+                return device
             await earlier.stop()
         self.world.links[owner_of(device)] = PhoneLink(self.world, owner_of(device), phone)
         return device
