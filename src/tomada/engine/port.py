@@ -216,11 +216,16 @@ class MessageSent(msgspec.Struct, frozen=True, tag="message_sent"):
 
 
 class MessageFailed(msgspec.Struct, frozen=True, tag="message_failed"):
-    """The outcome of a send that WhatsApp or the engine refused. `unknown`: it may have been sent all the same."""
+    """The outcome of a send that WhatsApp or the engine refused. `unknown`: it may have been sent all the same.
+
+    `retry`: surely not sent, and not for the message's own fault (the session was not connected, or was closed first):
+    it may be given again.
+    """
 
     zaap_id: str
     error: str
     unknown: bool
+    retry: bool = False
 
 
 EngineEvent = (
@@ -246,7 +251,12 @@ Emit = Callable[[EngineEvent], None]
 
 
 class EngineRefused(Exception):
-    """The engine or WhatsApp refused a call; the message is for a person. Nothing was done."""
+    """The engine or WhatsApp refused a call; the message is for a person. Nothing was done.
+
+    `retry`: not for the call's own fault, so the same call may succeed once the session is connected.
+    """
+
+    retry = False
 
 
 class OutcomeUnknown(Exception):
@@ -264,6 +274,9 @@ class EngineSession(Protocol):
 
     async def send(self, chat: str, content: Content) -> Sent:
         """Send; raises EngineRefused, or OutcomeUnknown when no answer came."""
+
+    async def show_typing(self, chat: str) -> None:
+        """Show the other side that a text is being written. Never raises: what goes wrong is only logged."""
 
     async def phone_code(self, phone: str) -> str:
         """Ask for a pairing code (`ABCD-1234`) for this number, while a round of QR codes is on."""
@@ -283,3 +296,6 @@ class Engine(Protocol):
 
     def open(self, spec: SessionSpec, emit: Emit) -> EngineSession:
         """Make the session of one instance; nothing runs until start()."""
+
+    def recycle_due(self) -> str | None:
+        """Why the engine's process should be replaced when convenient, or None."""

@@ -107,12 +107,16 @@ class Happened(msgspec.Struct, frozen=True, omit_defaults=True, tag="happened"):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
-    """The answer to a request: `value`, or `error` in words for a person. `unknown`: it may have taken effect."""
+    """The answer to a request: `value`, or `error` in words for a person. `unknown`: it may have taken effect.
+
+    `recycle` (only with the answer to a Probe): why this machine should be replaced when convenient.
+    """
 
     id: int
     value: str | None = None
     error: str | None = None
     unknown: bool = False
+    recycle: str | None = None
 
 
 FromMachine = Hello | Ready | Happened | Answer

@@ -1,0 +1,263 @@
+"""The session of one instance: the port's calls and events over one client of the library.
+
+A session lives once: `start`, then events until one of the final ones (or `stop`), and never again; whoever wants it
+back opens another. It does not decide when to try again: that is the host's, which knows all sessions (backoff,
+jitter, budget). Short breaks the library mends by itself and are told as Disconnected, then Connected.
+
+Events are translated on the library's thread that brings them and given to `emit` there, which returns when they are
+in the machine's journal: nothing lies in between, so the loss window is as narrow as this library allows.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import structlog
+
+from tomada.engine import neonize_events, neonize_library
+from tomada.engine.neonize_addresses import Own, address, jid_of
+from tomada.engine.neonize_client import Clients
+from tomada.engine.neonize_content import message_of
+from tomada.engine.neonize_library import SendError
+from tomada.engine.neonize_protos import glue
+from tomada.engine.neonize_received import received
+from tomada.engine.neonize_store import store_text
+from tomada.engine.port import (
+    Banned,
+    ConnectFailed,
+    Content,
+    Disconnected,
+    Emit,
+    EngineEvent,
+    EngineRefused,
+    OutcomeUnknown,
+    Outdated,
+    PairingEnded,
+    QrIssued,
+    Replaced,
+    Sent,
+    SessionEnded,
+    SessionSpec,
+)
+from tomada.kit.clock import Clock
+
+log = structlog.get_logger("tomada.engine")
+
+SEND_DEADLINE_S = 90.0  # the library itself gives up waiting for WhatsApp's acknowledgement after 75 s
+CALL_DEADLINE_S = 20.0
+PROBE_DEADLINE_S = 10.0
+FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
+PHONES_CACHED_MAX = 10_000
+# The library's words when a message surely did not leave, or may have left.
+_NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
+_UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
+T = TypeVar("T")
+
+
+class NotConnected(EngineRefused):
+    """The call surely did nothing, because the session is not connected just now."""
+
+    retry = True
+
+
+class NeonizeSession:
+    """See `EngineSession` in port.py."""
+
+    def __init__(
+        self, clients: Clients, spec: SessionSpec, emit: Emit, clock: Clock, pool: Executor, send_deadline_s: float
+    ) -> None:
+        self._spec = spec
+        self._emit = emit
+        self._clock = clock
+        self._pool = pool
+        self._send_deadline_s = send_deadline_s
+        self._client = clients.new(spec.instance_id, self)
+        self._own = Own()
+        self._phones: dict[str, str] = {}  # hidden user -> number
+        self._qr_count = 0
+        self._over = False  # a final event was told
+        self._sending: asyncio.Future[Any] | None = None
+        self._probing: asyncio.Future[Any] | None = None
+
+    # --- the port ---
+
+    async def start(self) -> None:
+        """Connect or begin a round of QR codes; raises EngineRefused if the first connect fails."""
+        spec = self._spec
+        await self._in_thread(self._client.start, store_text(spec.store), spec.session_name, spec.proxy_url)
+
+    async def stop(self) -> None:
+        """Disconnect, let out what the engine still holds, release what it gives back."""
+        self._over = True
+        await self._in_thread(self._client.stop)
+
+    async def send(self, chat: str, content: Content) -> Sent:
+        """Send one message; one at a time. Raises NotConnected (surely not sent), EngineRefused or OutcomeUnknown."""
+        to, message = jid_of(chat), message_of(chat, content, self._clock.now_ms())
+        if self._sending is not None and not self._sending.done():
+            raise NotConnected("the send before this one has not come back yet")
+        self._must_be(self._client.paired, "not connected")
+        self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
+        try:
+            wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._send_deadline_s)
+        except TimeoutError:
+            raise OutcomeUnknown("no answer from WhatsApp in time; it may have been sent") from None
+        except SendError as error:
+            raise send_failure(str(error)) from None
+        return Sent(wa_id, at_ms or self._clock.now_ms())
+
+    async def show_typing(self, chat: str) -> None:
+        """Show the other side that a text is being written; what goes wrong is only logged."""
+        try:
+            self._must_be(self._client.paired, "not connected")
+            await self._call(self._client.library.show_typing, self._client.uuid, jid_of(chat))
+        except (EngineRefused, OutcomeUnknown) as error:
+            log.info("typing_not_shown", instance=self._spec.instance_id, error=str(error))
+
+    async def phone_code(self, phone: str) -> str:
+        """A pairing code, while a round of QR codes is on."""
+        self._must_be(self._client.running and not self._client.paired and self._qr_count > 0, "no round of QR codes")
+        return await self._call(self._client.library.pair_phone, self._client.uuid, phone)
+
+    async def logout(self) -> None:
+        """Unlink at WhatsApp; the caller stops the session afterwards."""
+        self._must_be(self._client.paired, "not connected")
+        await self._call(self._client.library.logout, self._client.uuid)
+
+    async def alive(self) -> bool:
+        """Did WhatsApp's server answer a question within PROBE_DEADLINE_S? Keepalives prove less."""
+        if not self._client.paired or (self._probing is not None and not self._probing.done()):
+            return False
+        self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
+        try:
+            error = await asyncio.wait_for(asyncio.shield(self._probing), PROBE_DEADLINE_S)
+        except TimeoutError:
+            return False
+        return not any(words in error for words in (*_NOT_SENT, *_UNKNOWN))
+
+    # --- heard from the client, on the library's threads ---
+
+    def on_qr(self, code: str) -> None:
+        """A QR text."""
+        self._qr_count += 1
+        lives_s = FIRST_QR_S if self._qr_count == 1 else LATER_QR_S
+        self._tell(QrIssued(code, self._clock.now_ms() + lives_s * 1000))
+
+    def on_round_ended(self, status: str) -> None:
+        """The round of QR codes is over without a phone."""
+        self._end(Outdated() if status == "err-client-outdated" else PairingEnded(status))
+
+    def on_event(self, code: int, data: bytes) -> None:
+        """An event of the pump."""
+        event = self._translated(code, data)
+        if event is not None and code in _FINAL:
+            self._end(event)
+        elif event is not None:
+            self._tell(event)
+
+    def on_ended(self, reason: str) -> None:
+        """The pump ended by itself: deaf from here on, whatever it looks like."""
+        self._end(ended(reason))
+
+    # --- inside ---
+
+    def _translated(self, code: int, data: bytes) -> EngineEvent | None:
+        own, phone_of = self._own, self._phone_of
+        match code:
+            case neonize_library.MESSAGE:
+                return received(glue.Message.FromString(data), own, phone_of)
+            case neonize_library.RECEIPT:
+                return neonize_events.receipt(glue.Receipt.FromString(data), own, phone_of)
+            case neonize_library.CHAT_PRESENCE:
+                return neonize_events.chat_presence(glue.ChatPresence.FromString(data), own, phone_of)
+            case neonize_library.PRESENCE:
+                return neonize_events.presence(glue.Presence.FromString(data), own, phone_of)
+            case neonize_library.CONNECTED:
+                return neonize_events.connected(self._me())
+            case neonize_library.DISCONNECTED:
+                return Disconnected("the connection to WhatsApp broke")
+            case neonize_library.PAIR_STATUS:
+                status = glue.PairStatus.FromString(data)
+                return PairingEnded(status.Error) if status.Error else neonize_events.paired(self._me())
+            case neonize_library.LOGGED_OUT:
+                return neonize_events.logged_out(glue.LoggedOut.FromString(data))
+            case neonize_library.REPLACED:
+                return Replaced()
+            case neonize_library.BAN:
+                return neonize_events.banned(glue.TemporaryBan.FromString(data), self._clock.now_ms())
+            case neonize_library.OUTDATED:
+                return Outdated()
+            case neonize_library.CONNECT_FAILURE:
+                return neonize_events.connect_failed(glue.ConnectFailure.FromString(data))
+            case _:
+                log.info("engine_event_ignored", instance=self._spec.instance_id, code=code)
+                return None
+
+    def _me(self) -> Any:
+        me = self._client.library.me(self._client.uuid)
+        self._own = neonize_events.own_of(me)
+        return me
+
+    def _phone_of(self, hidden: Any) -> str | None:
+        """Ask the engine's store for the number behind a hidden id."""
+        phone = self._phones.get(hidden.User)
+        if phone is None and self._client.running:
+            bare = glue.JID(User=hidden.User, Server="lid", RawAgent=0, Device=0, Integrator=0, IsEmpty=False)
+            found = self._client.library.phone_jid(self._client.uuid, bare)
+            if found is None:
+                return None
+            phone = address(found, None, self._own, lambda _: None)
+            if len(self._phones) >= PHONES_CACHED_MAX:
+                self._phones.clear()
+            self._phones[hidden.User] = phone
+        return phone
+
+    def _tell(self, event: EngineEvent) -> None:
+        self._emit(event)
+
+    def _end(self, event: EngineEvent) -> None:
+        """Tell a final event, once; nothing that the library still says afterwards changes it."""
+        if not self._over:
+            self._over = True
+            self._emit(event)
+
+    def _must_be(self, condition: bool, words: str) -> None:
+        if not condition or self._over:
+            raise NotConnected(words)
+
+    def _in_thread(self, function: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._in_thread(function, *arguments)), CALL_DEADLINE_S)
+        except TimeoutError:
+            raise OutcomeUnknown("WhatsApp did not answer in time") from None
+
+
+_FINAL = {
+    neonize_library.LOGGED_OUT,
+    neonize_library.REPLACED,
+    neonize_library.BAN,
+    neonize_library.OUTDATED,
+    neonize_library.CONNECT_FAILURE,
+}
+
+
+def send_failure(words: str) -> Exception:
+    """What an error text of a send means: surely not sent, refused, or unknown."""
+    if any(part in words for part in _UNKNOWN):
+        return OutcomeUnknown(words)
+    if any(part in words for part in _NOT_SENT):
+        return NotConnected(words)
+    return EngineRefused(words)
+
+
+def ended(reason: str) -> EngineEvent:
+    """What a pump's end means. Some events the library cannot encode end it; two of them say something themselves."""
+    if "neonize.TemporaryBan" in reason:
+        return Banned(0, 0)
+    if "neonize.ConnectFailure" in reason:
+        return ConnectFailed(0, "refused by WhatsApp for a reason the engine does not know")
+    return SessionEnded(reason or "the engine's event pump ended")
