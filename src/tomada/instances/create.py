@@ -4,8 +4,7 @@ The id and the token are made here, so the statement can be repeated after a bro
 caller hears them only after the commit. Nothing runs for a new instance until its QR code is asked for.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,15 +13,14 @@ from tomada.instances.model import CALLBACK_FIELDS, Created, NewInstance
 from tomada.instances.store import CREATE
 from tomada.kit import ids
 from tomada.kit.sealing import Sealer, token_hash
+from tomada.postgres.group_commit import GroupCommit
 
 NAME_LENGTH_MAX = 255
 MESSAGE_LENGTH_MAX = 4096
 URL_LENGTH_MAX = 2048
 
-# Runs one statement in a shared transaction and gives its row, or None; see postgres/group_commit.py.
-CommitOne = Callable[..., Awaitable[Any]]
 # Raises BadAddress for a URL that must not be called; see kit/addresses.py.
-CheckUrl = Callable[[str], None]
+CheckUrl = Callable[[str], object]
 
 
 def sealing_context(instance_id: str) -> str:
@@ -31,7 +29,7 @@ def sealing_context(instance_id: str) -> str:
 
 
 async def create(
-    commit_one: CommitOne, sealer: Sealer, check_url: CheckUrl, account_id: str, trial_ms: int, wanted: NewInstance
+    committer: GroupCommit, sealer: Sealer, check_url: CheckUrl, account_id: str, trial_ms: int, wanted: NewInstance
 ) -> Created:
     """Make an instance whose trial ends `trial_ms` from now.
 
@@ -41,9 +39,9 @@ async def create(
     instance_id, token = ids.instance_id(), ids.instance_token()
     sealed = sealer.seal(token, sealing_context(instance_id))
     values = msgspec.structs.astuple(clean)
-    row = await commit_one(CREATE, instance_id, account_id, token_hash(token), sealed, trial_ms, *values)
-    if row is None:
-        raise LimitReached("Your account's limit of instances is reached")
+    row = await committer.execute(CREATE, instance_id, account_id, token_hash(token), sealed, trial_ms, *values)
+    if row is None or row["due_ms"] is None:
+        raise LimitReached("Your account may not have more instances")
     return Created(instance_id, token, row["due_ms"])
 
 

@@ -15,7 +15,8 @@ CALLBACK_FIELDS = {
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance. Times are epoch ms of the lifecycle's clock; `overdue`: its trial or cancellation has run out.
+    """One instance. Times are epoch ms of the lifecycle's clock; `overdue`: its trial, its cancellation or
+    its account's suspension has run out, whether or not the sweep has come by.
 
     `condition` and `phone` are the session's, as its node last wrote them (see machines/).
     """
@@ -27,6 +28,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     created_ms: int
     due_ms: int
+    suspended_until_ms: int | None
     delivery_callback_url: str | None
     received_callback_url: str | None
     received_and_delivery_callback_url: str | None

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from tomada.instances.model import Instance
+from tomada.postgres.group_commit import Statement
 from tomada.postgres.pool import Pool
 
 # The session belongs to the machines; its condition is read here so that a call costs one round trip.
 _COMPUTED = {
-    "overdue": "(i.state in ('trial', 'in_cancellation') and i.due_ms <= lifecycle_now_ms())",
+    "overdue": "(case when i.state in ('trial', 'in_cancellation') then least(i.due_ms, i.suspended_until_ms)"
+    " else i.suspended_until_ms end <= lifecycle_now_ms()) is true",
     "condition": "coalesce(s.condition, 'unpaired')",
     "phone": "s.phone",
 }
@@ -23,13 +25,17 @@ _COLUMNS = ", ".join(
 _FROM = "from instance i left join session s on s.instance_id = i.id"
 
 # One statement, so that it can share a transaction with others (group commit) and be repeated after a broken
-# connection: a row that is there already is given back and not counted twice. No row: the account's limit is reached.
-CREATE = """
+# connection: a row that is there already is given back and not counted twice. Null: the account's limit is reached, or
+# it is suspended.
+CREATE = Statement(
+    "create instance",
+    """
 with already as (
     select due_ms from instance where id = $1
 ), room as (
     update account set instances_live = instances_live + 1
-    where id = $2 and instances_live < instances_max and not exists (select 1 from already)
+    where id = $2 and instances_live < instances_max and suspended_until_ms is null
+      and not exists (select 1 from already)
     returning id
 ), clock as (
     select lifecycle_now_ms() as now_ms
@@ -44,8 +50,10 @@ with already as (
     from room, clock
     returning due_ms
 )
-select due_ms from made union all select due_ms from already
-"""
+select coalesce((select due_ms from made), (select due_ms from already)) as due_ms
+""",
+    idempotent=True,
+)
 
 # By id alone: the token's hash is compared by the caller, so that a wrong id and a wrong token look the same.
 _AUTHORIZE = f"""
@@ -106,8 +114,7 @@ class InstanceStore:
             raise ValueError(f"not settable: {sorted(unknown)}")
         assignments = ", ".join(f"{name} = ${number}" for number, name in enumerate(values, start=3))
         statement = (
-            f"update instance set {assignments} "  # noqa: S608 - column names come from the fixed set above
-            "where id = $1 and account_id = $2 and state <> 'deleted' returning id"
+            f"update instance set {assignments} where id = $1 and account_id = $2 and state <> 'deleted' returning id"
         )
         return await self._pool.fetchval(statement, instance_id, account_id, *values.values()) is not None
 

@@ -7,11 +7,12 @@ import msgspec
 
 from tomada.accounts.store import AccountStore
 from tomada.engine.port import Content
-from tomada.instances.create import CheckUrl, CommitOne
+from tomada.instances.create import CheckUrl
 from tomada.instances.store import InstanceStore
 from tomada.kit.sealing import Sealer
 from tomada.messages.accept import Accepted
 from tomada.messages.store import Outgoing
+from tomada.postgres.group_commit import GroupCommit
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,7 +82,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     accounts: AccountStore
     instances: InstanceStore
     sealer: Sealer
-    commit_one: CommitOne
+    committer: GroupCommit
     check_url: CheckUrl
     sessions: Sessions
     messages: Messages

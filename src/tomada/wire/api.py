@@ -1,0 +1,39 @@
+"""Every route in one Litestar application. The guards stand on the routers: deny by default."""
+
+from collections.abc import Sequence
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.types import ControllerRouterHandler
+
+from tomada.wire import health, instance_calls, partner, queue_calls, sending, settings_calls
+from tomada.wire.credentials import instance_guard
+from tomada.wire.failing import EXCEPTION_HANDLERS
+from tomada.wire.openapi import document
+from tomada.wire.ports import Ports
+
+INSTANCE_PATH = "/instances/{instance_id:str}/token/{token:str}"
+
+
+def build_app(ports: Ports, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """The application over these ports; `more` joins it as it is (the sandbox's routes, the operator's)."""
+    of_an_instance = Router(
+        INSTANCE_PATH,
+        guards=[instance_guard],
+        security=[{"clientToken": []}],
+        route_handlers=[
+            *instance_calls.HANDLERS,
+            *settings_calls.HANDLERS,
+            *sending.HANDLERS,
+            *queue_calls.HANDLERS,
+        ],
+    )
+    return Litestar(
+        route_handlers=[partner.router, of_an_instance, *health.HANDLERS, *more],
+        state=State({"ports": ports}),
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=document(ports.settings.public_url),
+        logging_config=None,
+        request_max_body_size=None,  # wire/reading.py refuses what is too large, per call
+        debug=False,
+    )

@@ -1,0 +1,61 @@
+"""From an exception to the wire's error: one flat object with a string `error` (docs/wire.md, errors).
+
+Whatever is not ours or the router's becomes a 500 without details; what happened goes to the log, never to the caller.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from tomada.errors import TomadaError, Unavailable
+from tomada.postgres.pool import is_connection_lost
+from tomada.wire.reading import AnyRequest
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN_ROUTE = {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"}
+
+Failure = Response[dict[str, Any]]
+
+
+def answer_ours(_request: AnyRequest, error: TomadaError) -> Failure:
+    """An error of our own tree: its status and words."""
+    headers = {"Retry-After": "1"} if isinstance(error, Unavailable) else None
+    if error.status == 401:  # RFC 9110 wants it beside a 401
+        headers = {"WWW-Authenticate": "Bearer"}
+    return _failure(error.status, {"error": error.message}, headers)
+
+
+def answer_http(_request: AnyRequest, error: HTTPException) -> Failure:
+    """What the router says: unknown route, wrong method, or a request it cannot read."""
+    if isinstance(error, NotFoundException):
+        return _failure(404, UNKNOWN_ROUTE)
+    if isinstance(error, MethodNotAllowedException):
+        return _failure(405, {"error": "Method Not Allowed"}, error.headers)
+    if error.status_code >= 500:
+        log.error("wire.router_failed", status=error.status_code, exc_info=error)
+        return _failure(500, {"error": TomadaError().message})
+    return _failure(error.status_code, {"error": error.detail})
+
+
+def answer_unknown(request: AnyRequest, error: Exception) -> Failure:
+    """Anything else: the database being away is 503, the rest a defect of ours."""
+    if is_connection_lost(error) or isinstance(error, asyncio.TimeoutError):
+        log.warning("wire.database_away", error=type(error).__name__)
+        return answer_ours(request, Unavailable())
+    log.error("wire.failed", exc_info=error)
+    return _failure(500, {"error": TomadaError().message})
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
+    TomadaError: answer_ours,
+    HTTPException: answer_http,
+    Exception: answer_unknown,
+}
+
+
+def _failure(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Failure:
+    return Response(body, status_code=status, media_type="application/json", headers=headers)

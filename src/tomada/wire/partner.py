@@ -1,0 +1,83 @@
+"""The partner's calls: create and list. Subscription, cancellation and deletion join them here (docs/lifecycle.md).
+
+Both stand behind partner_guard; none of them takes the account from anywhere else.
+"""
+
+from litestar import Router, get, post
+
+from tomada.instances.create import create
+from tomada.instances.listing import PAGE_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, list_page
+from tomada.instances.model import CALLBACK_FIELDS, NewInstance
+from tomada.wire.bodies import CreateBody
+from tomada.wire.credentials import account_of, partner_guard
+from tomada.wire.openapi import with_body
+from tomada.wire.reading import AnyRequest, number_of, ports_of, read_body
+from tomada.wire.replies import Created, InstancePage, listed_of
+
+_SECURITY = [{"partner": list[str]()}]
+_KINDS = {"web": False, "mobile": True}
+
+
+@post(
+    "/instances/integrator/on-demand",
+    status_code=200,
+    operation_class=with_body(CreateBody),
+    security=_SECURITY,
+    tags=["partner"],
+)
+async def create_instance(request: AnyRequest) -> Created:
+    """Create an instance. Its trial ends at `due` (epoch ms); it can be used at once."""
+    body = await read_body(request, CreateBody)
+    ports = ports_of(request)
+    made = await create(
+        ports.committer,
+        ports.sealer,
+        ports.check_url,
+        account_of(request).id,
+        ports.settings.trial_ms,
+        _wanted(body),
+    )
+    return Created(made.id, made.token, made.due_ms)
+
+
+@get("/instances", security=_SECURITY, tags=["partner"])
+async def list_instances(request: AnyRequest) -> InstancePage:
+    """A page of the account's instances, oldest first. Query: page, pageSize, query (name part or id), middleware."""
+    ports = ports_of(request)
+    number = number_of(request, "page", 1, PAGE_MAX)
+    size = number_of(request, "pageSize", PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    page = await list_page(
+        ports.instances,
+        ports.sealer,
+        account_of(request).id,
+        page=number,
+        page_size=size,
+        query=request.query_params.get("query", "").replace("\0", "").strip() or None,
+        is_device=_KINDS.get(request.query_params.get("middleware", "")),
+    )
+    return InstancePage(
+        total=page.total,
+        total_page=-(-page.total // size),
+        page_size=size,
+        page=number,
+        content=[listed_of(listed.instance, listed.token) for listed in page.content],
+    )
+
+
+def _wanted(body: CreateBody) -> NewInstance:
+    urls = {field: getattr(body, field) for field in CALLBACK_FIELDS.values()}
+    return NewInstance(
+        name=body.name,
+        session_name=body.session_name,
+        call_reject_auto=bool(body.call_reject_auto),
+        call_reject_message=body.call_reject_message,
+        auto_read_message=bool(body.auto_read_message),
+        auto_read_status=bool(body.auto_read_status),
+        is_device=bool(body.is_device),
+        business_device=bool(body.business_device),
+        enqueue_when_disconnected=not body.disable_enqueue_when_disconnected,
+        **urls,
+    )
+
+
+router = Router("/", guards=[partner_guard], route_handlers=[create_instance, list_instances])

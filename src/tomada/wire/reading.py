@@ -1,0 +1,128 @@
+"""From a request's body to a struct. The rules are the wire's (docs/wire.md, bodies):
+
+- a body that is too large is refused by its Content-Length, or as soon as it has grown too large: never read whole;
+- 415 only when there is a body and its Content-Type is not JSON;
+- broken JSON and wrong types are 400, with words that name the field;
+- unknown fields and null for optional fields are ignored (the structs say `| None`);
+- numbers and booleans may come as strings, because clients send them so; strings may not come as numbers unless the
+  struct says so.
+
+Litestar's own reading is not used: it answers with its own words, and reads the body before it knows whether it may.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+
+from tomada.errors import BadInput, BodyTooLarge, UnsupportedMediaType
+from tomada.wire.ports import Ports
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+AnyRequest = Request[Any, Any, Any]
+
+_JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json", re.IGNORECASE)
+_AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+_JSON_NAMES = {"int": "number", "float": "number", "bool": "boolean", "str": "string", "array": "list"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which .NET likes to write first
+_EMPTY_BODIES = (b"", b"[]")  # what clients send where a call takes no fields
+
+
+def ports_of(request: AnyRequest) -> Ports:
+    """The ports that build_app was given."""
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+async def read_body(request: AnyRequest, kind: type[Body]) -> Body:
+    """The body as a `kind`. Raises BadInput, BodyTooLarge, UnsupportedMediaType."""
+    raw = await _read_bytes(request, ports_of(request).settings.body_bytes_max)
+    if raw:
+        _require_json(request.headers.get("content-type"))
+    return decode(raw, kind)
+
+
+async def read_optional_body(request: AnyRequest, kind: type[Body]) -> Body:
+    """As read_body, for calls whose fields are all optional: no body and `[]` are fine, with any Content-Type."""
+    raw = await _read_bytes(request, ports_of(request).settings.body_bytes_max)
+    if raw.strip() in _EMPTY_BODIES:
+        return kind()
+    _require_json(request.headers.get("content-type"))
+    return decode(raw, kind)
+
+
+def decode(raw: bytes, kind: type[Body]) -> Body:
+    """JSON bytes as a `kind`. Raises BadInput with words for a person."""
+    try:
+        body = msgspec.json.decode(raw.removeprefix(_BYTE_ORDER_MARK) or b"{}", type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadInput(_words(str(error))) from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadInput(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadInput("The body is nested too deeply") from None
+    if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
+        raise BadInput("The character U+0000 is not allowed")  # PostgreSQL's text cannot hold it
+    return body
+
+
+def number_of(request: AnyRequest, name: str, default: int, largest: int) -> int:
+    """A number of the query, brought into 1..largest. Raises BadInput for what is none."""
+    text = request.query_params.get(name, "").strip()
+    if not text:
+        return default
+    if not text.removeprefix("-").isdecimal() or len(text) > 18:
+        raise BadInput(f"{name} must be a number")
+    return max(1, min(int(text), largest))
+
+
+async def _read_bytes(request: AnyRequest, bytes_max: int) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > bytes_max:
+        raise BodyTooLarge(f"The body is too large: at most {bytes_max} bytes")
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise BadInput("The body ended early")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > bytes_max:
+            raise BodyTooLarge(f"The body is too large: at most {bytes_max} bytes")
+        if not message.get("more_body"):
+            return b"".join((*chunks, chunk)) if chunks else chunk
+        chunks.append(chunk)
+
+
+def _require_json(content_type: str | None) -> None:
+    if not _JSON_TYPE.fullmatch((content_type or "").partition(";")[0].strip()):
+        raise UnsupportedMediaType
+
+
+def _words(message: str) -> str:
+    """msgspec's message with the field first and JSON's names of types."""
+    match = _AT_FIELD.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    field = path.removeprefix("$").removeprefix(".")
+    missing = _MISSING.match(what)
+    if missing:
+        return f"{field}.{missing['name']} is required" if field else f"{missing['name']} is required"
+    plain = re.sub(r"`(\w+)`", lambda name: _JSON_NAMES.get(name[1], name[1]), what)
+    plain = re.sub(r"`([^`]*)`", lambda types: _plain_types(types[1]), plain)
+    return f"{field}: {plain[:1].lower()}{plain[1:]}" if field else plain
+
+
+def _plain_types(types: str) -> str:
+    names = dict.fromkeys(_JSON_NAMES.get(name, name) for name in types.split(" | ") if name != "null")
+    return " or ".join(names)
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_has_nul(item) for item in value)
