@@ -16,7 +16,7 @@ create table event (
     primary key (instance_id, number),
     unique (instance_id, dedupe_key)
 );
-create index event_by_account on event (account_id, created_ms, id);
+create index event_by_time on event using brin (created_ms);  -- for retention
 
 -- The ordered stream of one instance's events to one URL.
 -- A lease is nothing but a due time in the future plus an epoch: a dispatcher that takes a lane moves `due_ms` and
@@ -38,7 +38,8 @@ create table lane (
     last_error text,
     created_ms bigint not null default real_now_ms(),
     unique (instance_id, url),
-    check (disabled_ms is null or due_ms is null)
+    check (disabled_ms is null or due_ms is null),
+    check ((disabled_ms is null) = (disabled_reason is null))
 );
 create index lane_due on lane (due_ms) where due_ms is not null;
 create index lane_by_account on lane (account_id, id);
@@ -60,9 +61,9 @@ create index callback_by_event on callback (instance_id, event_number);
 
 -- What was tried: one row per request. Never holds a body or a header of the answer.
 create table attempt (
-    instance_id text not null,
+    instance_id text not null references instance (id) on delete cascade,
     event_number bigint not null,
-    lane_id bigint not null references lane (id) on delete cascade,
+    lane_id bigint not null,
     position bigint not null,
     n integer not null,
     at_ms bigint not null,
@@ -71,8 +72,7 @@ create table attempt (
     error text,                                   -- null: delivered
     primary key (instance_id, event_number, lane_id, position, n)
 );
-create index attempt_by_time on attempt (at_ms);
-create index attempt_by_lane on attempt (lane_id);
+create index attempt_by_time on attempt using brin (at_ms);
 
 -- An event whose attempts are used up, or whose URL was disabled. It stays until replayed, purged or past retention.
 create table dead_letter (

@@ -1,0 +1,80 @@
+"""The headers of a callback: what today's receivers check, and a signature that new ones can verify.
+
+`z-api-token` carries the instance's token, because deployed receivers authenticate by it (it goes to the integrator's
+own URL only). Beside it stands the signature of the Standard Webhooks specification 1.0.0 (standardwebhooks.com):
+HMAC-SHA256 over `id.timestamp.body` under the account's secret, `v1,<base64>`; during a rotation the account has two
+secrets, and the header two signatures. `webhook-id` is the same on every attempt, `webhook-timestamp` is the attempt's.
+"""
+
+import base64
+import hashlib
+import hmac
+
+import tomada
+from tomada.callbacks.types import Lane, Waiting
+from tomada.kit.sealing import Sealer
+
+USER_AGENT = f"Tomada/{getattr(tomada, '__version__', '0')} (+callbacks)"
+
+ATTEMPT_HEADER = "tomada-attempt"
+ORDER_HEADER = "tomada-order"
+
+
+class Credentials:
+    """What a lane's requests are signed with, opened once per lane taken. Not for logs: no repr, no comparison."""
+
+    __slots__ = ("keys", "token")
+
+    def __init__(self, token: str, secrets: str) -> None:
+        self.token = token
+        self.keys = tuple(_key(secret) for secret in secrets.split())
+
+
+def open_credentials(sealer: Sealer, lane: Lane) -> Credentials:
+    """The instance's token and the account's signing secrets (one, or during a rotation two, separated by a space)."""
+    return Credentials(
+        sealer.open(lane.token_sealed, f"instance:{lane.instance_id}"),
+        sealer.open(lane.secrets_sealed, f"account:{lane.account_id}"),
+    )
+
+
+def signature(keys: tuple[bytes, ...], event_id: str, timestamp_s: int, body: bytes) -> str:
+    """The value of `webhook-signature`: one `v1` signature per key, separated by spaces."""
+    signed = b"%s.%d.%s" % (event_id.encode(), timestamp_s, body)
+    digests = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def headers(
+    credentials: Credentials, callback: Waiting, body: bytes, now_ms: int, overtaken: str | None, origin: str
+) -> dict[str, str]:
+    """All headers of one attempt. `overtaken`: the event that this one overtakes, if one was set aside before it."""
+    timestamp_s = now_ms // 1000
+    result = {
+        "content-type": "application/json",
+        "origin": origin,
+        "user-agent": USER_AGENT,
+        "z-api-token": credentials.token,
+        "webhook-id": callback.event_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-signature": signature(credentials.keys, callback.event_id, timestamp_s, body),
+        ATTEMPT_HEADER: str(callback.attempts + 1),
+    }
+    order = _order(callback, overtaken)
+    if order:
+        result[ORDER_HEADER] = order
+    return result
+
+
+def _order(callback: Waiting, overtaken: str | None) -> str | None:
+    """Says so when an event is out of order; absent when it is in order."""
+    if callback.replay:
+        return "replayed"
+    if callback.aside:
+        return "gave-way"
+    return f"overtakes {overtaken}" if overtaken else None
+
+
+def _key(secret: str) -> bytes:
+    """The bytes of a `whsec_...` secret; missing base64 padding is forgiven, as in the reference library."""
+    return base64.b64decode(secret.removeprefix("whsec_") + "==")

@@ -1,0 +1,293 @@
+"""Lanes taken, renewed, and settled. Times are the database's real time, so that several dispatchers agree on them.
+
+The fence: a lane is taken with `lease_epoch + 1`; renewing and settling name that epoch and change nothing if another
+dispatcher has taken the lane since.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement, Waiting
+from tomada.postgres.pool import Connection
+
+# Take due lanes: oldest first, but one per account in turn, and no more per destination and account than there is room
+# for ($4/$5 and $6/$7 name those that are not empty; $8/$9 is the room of all others). Full ones ($2, $3) are left out
+# before the limit (1000 candidates), so that they cannot hide the rest. A locked lane is another dispatcher's: skipped.
+# `seen` comes from the statement's snapshot, as the callbacks do, and not from the locked row, which may be newer.
+_TAKE = """
+with candidate as materialized (
+    select id, account_id, destination, due_ms, last_position from lane
+    where due_ms <= real_now_ms() and destination <> all($2::text[]) and account_id <> all($3::text[])
+    order by due_ms limit 1000
+), ranked as (
+    select id, account_id, destination, due_ms, last_position,
+        row_number() over (partition by destination order by due_ms) as in_destination,
+        row_number() over (partition by account_id order by due_ms) as in_account
+    from candidate
+), chosen as (
+    select r.id, r.last_position as seen from ranked r
+    left join unnest($4::text[], $5::int[]) as d(destination, room) on d.destination = r.destination
+    left join unnest($6::text[], $7::int[]) as a(account_id, room) on a.account_id = r.account_id
+    where r.in_destination <= coalesce(d.room, $8) and r.in_account <= coalesce(a.room, $9)
+    order by r.in_account, r.due_ms limit $1
+), locked as (
+    select id from lane where id in (select id from chosen) and due_ms <= real_now_ms() for update skip locked
+), taken as (
+    update lane set lease_epoch = lease_epoch + 1, due_ms = real_now_ms() + $10, not_before_ms = real_now_ms() + $10
+    from locked where lane.id = locked.id returning lane.*
+)
+select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, chosen.seen,
+    coalesce(real_now_ms() - t.failing_since_ms, 0) as lane_failing_for_ms,
+    i.token_sealed, account.signing_secret_sealed,
+    (select e.id from callback a join event e on e.instance_id = a.instance_id and e.number = a.event_number
+     where a.lane_id = t.id and a.aside_due_ms > real_now_ms() order by a.position limit 1) as overtaken,
+    w.position, w.event_number, w.attempts, w.aside, w.replay, w.failing_for_ms,
+    w.event_id, w.payload, w.created_ms
+from taken t
+join chosen on chosen.id = t.id
+join instance i on i.id = t.instance_id
+join account on account.id = t.account_id
+left join lateral (
+    select c.position, c.event_number, c.attempts, c.aside_due_ms is not null as aside, c.replay,
+        coalesce(real_now_ms() - c.failing_since_ms, 0) as failing_for_ms, e.id as event_id, e.payload, e.created_ms
+    from callback c join event e on e.instance_id = c.instance_id and e.number = c.event_number
+    where c.lane_id = t.id and (c.aside_due_ms is null or c.aside_due_ms <= real_now_ms())
+    order by c.position limit $11
+) w on true
+order by t.id, w.position
+"""
+
+_RENEW = """
+update lane set due_ms = real_now_ms() + $3, not_before_ms = real_now_ms() + $3
+from unnest($1::bigint[], $2::bigint[]) as t(id, epoch)
+where lane.id = t.id and lane.lease_epoch = t.epoch and lane.due_ms is not null returning lane.id
+"""
+
+# Which of the lanes are still ours; locked in the order that everybody uses.
+_FENCE = """
+select lane.id from lane join unnest($1::bigint[], $2::bigint[]) as t(id, epoch) on lane.id = t.id
+where lane.lease_epoch = t.epoch order by lane.instance_id, lane.url for update of lane
+"""
+
+_DELETE_SETTLED = """
+delete from callback c using unnest($1::bigint[], $2::bigint[]) as t(lane_id, position)
+where c.lane_id = t.lane_id and c.position = t.position
+"""
+
+# A failed callback that stays: head of its lane, or set aside with a due time of its own.
+_UPDATE_FAILED = """
+update callback c set attempts = t.attempts, failing_since_ms = coalesce(c.failing_since_ms, t.at_ms),
+    aside_due_ms = real_now_ms() + t.aside_for_ms
+from unnest($1::bigint[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[])
+    as t(lane_id, position, attempts, at_ms, aside_for_ms)
+where c.lane_id = t.lane_id and c.position = t.position
+"""
+
+_INSERT_DEAD = """
+insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)
+select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::int[], $7::text[])
+"""
+
+_INSERT_ATTEMPTS = """
+insert into attempt (instance_id, event_number, lane_id, position, n, at_ms, status, duration_ms, error)
+select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::int[],
+    $8::int[], $9::text[])
+"""
+
+# When the lane is due again. What came while it was held ($: last_position is beyond what was seen when it was taken)
+# makes it due as soon as new events may; so does what was set aside, when its time comes.
+_UPDATE_LANES = """
+update lane set
+    due_ms = least(
+        t.again_in_ms + real_now_ms(),
+        case when lane.last_position > t.seen then real_now_ms() + t.not_before_ms end,
+        (select min(a.aside_due_ms) from callback a where a.lane_id = lane.id and a.aside_due_ms is not null)
+    ),
+    not_before_ms = real_now_ms() + t.not_before_ms,
+    failing_since_ms = case when t.succeeded and not t.failing then null
+        when t.succeeded then t.failed_at_ms
+        else coalesce(lane.failing_since_ms, t.failed_at_ms) end,
+    last_error = case when t.succeeded and not t.failing then null else coalesce(t.error, lane.last_error) end
+from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bool[], $7::bigint[], $8::text[])
+    as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error)
+where lane.id = t.id
+"""
+
+_DISABLE = """
+update lane set disabled_ms = real_now_ms(), disabled_reason = $2, due_ms = null where id = $1
+"""
+
+_BURY_LANE = """
+with gone as (delete from callback where lane_id = $1 returning *)
+insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)
+select lane_id, position, instance_id, event_number, $2, attempts, $3 from gone
+"""
+
+_LOCK_INSTANCES = "select from instance where id = any($1::text[]) order by id for no key update"
+
+
+async def take(
+    connection: Connection,
+    *,
+    lanes_max: int,
+    batch: int,
+    lease_ms: int,
+    destination_room: Mapping[str, int],
+    account_room: Mapping[str, int],
+    destination_room_default: int,
+    account_room_default: int,
+) -> list[Lane]:
+    """Take up to `lanes_max` due lanes under a lease, each with up to `batch` events to send in order."""
+    rows = await connection.fetch(
+        _TAKE,
+        lanes_max,
+        [name for name, room in destination_room.items() if room <= 0],
+        [name for name, room in account_room.items() if room <= 0],
+        list(destination_room.keys()),
+        list(destination_room.values()),
+        list(account_room.keys()),
+        list(account_room.values()),
+        destination_room_default,
+        account_room_default,
+        lease_ms,
+        batch,
+    )
+    by_lane: dict[int, list[Any]] = {}
+    for row in rows:
+        by_lane.setdefault(row["id"], []).append(row)
+    return [_lane(group, batch) for group in by_lane.values()]
+
+
+def _lane(rows: list[Any], batch: int) -> Lane:
+    """`seen` is the newest position that this statement's snapshot could see; of a full batch, the last one in it."""
+    first = rows[0]
+    return Lane(
+        id=first["id"],
+        epoch=first["lease_epoch"],
+        instance_id=first["instance_id"],
+        account_id=first["account_id"],
+        url=first["url"],
+        destination=first["destination"],
+        seen=rows[-1]["position"] if len(rows) == batch else first["seen"],
+        failing_for_ms=first["lane_failing_for_ms"],
+        overtaken=first["overtaken"],
+        token_sealed=first["token_sealed"],
+        secrets_sealed=first["signing_secret_sealed"],
+        waiting=tuple(
+            Waiting(
+                position=row["position"],
+                event_id=row["event_id"],
+                event_number=row["event_number"],
+                payload=row["payload"],
+                created_ms=row["created_ms"],
+                attempts=row["attempts"],
+                failing_for_ms=row["failing_for_ms"],
+                aside=row["aside"],
+                replay=row["replay"],
+            )
+            for row in rows
+            if row["position"] is not None
+        ),
+    )
+
+
+async def renew(connection: Connection, held: Sequence[tuple[int, int]], lease_ms: int) -> set[int]:
+    """Lengthen the leases of (lane, epoch) pairs; the ids that are still ours."""
+    rows = await connection.fetch(_RENEW, [lane for lane, _ in held], [epoch for _, epoch in held], lease_ms)
+    return {row["id"] for row in rows}
+
+
+async def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[int]:
+    """Write what came of lanes, in the caller's transaction; the ids of those that were still ours."""
+    disabling = [s for s in settlements if s.disable]
+    if disabling:  # their instances are locked first, because an event will be recorded: the common order of locks
+        await connection.fetch(_LOCK_INSTANCES, sorted({s.lane.instance_id for s in disabling}))
+    rows = await connection.fetch(_FENCE, [s.lane.id for s in settlements], [s.lane.epoch for s in settlements])
+    ours = {row["id"] for row in rows}
+    kept = [s for s in settlements if s.lane.id in ours]
+    pairs = [(s.lane, outcome) for s in kept for outcome in s.outcomes]
+    await _write_outcomes(connection, pairs)
+    await connection.execute(_UPDATE_LANES, *_lane_columns(kept))
+    for settlement in kept:
+        if settlement.disable:
+            lane = settlement.lane
+            await connection.execute(_DISABLE, lane.id, settlement.disable)
+            await connection.execute(_BURY_LANE, lane.id, lane.account_id, f"url disabled: {settlement.disable}")
+    return ours
+
+
+async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delivered | Failed]]) -> None:
+    if not pairs:
+        return
+    gone = [(lane, o) for lane, o in pairs if isinstance(o, Delivered) or o.dead]
+    if gone:
+        await connection.execute(_DELETE_SETTLED, [lane.id for lane, _ in gone], [o.callback.position for _, o in gone])
+    failed = [(lane, o) for lane, o in pairs if isinstance(o, Failed) and not o.dead]
+    if failed:
+        await connection.execute(
+            _UPDATE_FAILED,
+            [lane.id for lane, _ in failed],
+            [o.callback.position for _, o in failed],
+            [o.callback.attempts + 1 for _, o in failed],
+            [o.attempt.at_ms for _, o in failed],
+            [o.aside_for_ms for _, o in failed],
+        )
+    dead = [(lane, o) for lane, o in pairs if isinstance(o, Failed) and o.dead]
+    if dead:
+        await connection.execute(_INSERT_DEAD, *_dead_columns(dead))
+    await connection.execute(_INSERT_ATTEMPTS, *_attempt_columns(pairs))
+
+
+def _dead_columns(pairs: list[tuple[Lane, Failed]]) -> list[list[Any]]:
+    rows = [
+        (
+            lane.id,
+            o.callback.position,
+            lane.instance_id,
+            o.callback.event_number,
+            lane.account_id,
+            o.callback.attempts + 1,
+            f"attempts used up: {o.attempt.error}",
+        )
+        for lane, o in pairs
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _attempt_columns(pairs: list[tuple[Lane, Delivered | Failed]]) -> list[list[Any]]:
+    rows = [
+        (
+            lane.instance_id,
+            o.callback.event_number,
+            lane.id,
+            o.callback.position,
+            o.callback.attempts + 1,
+            o.attempt.at_ms,
+            o.attempt.status,
+            o.attempt.duration_ms,
+            o.attempt.error,
+        )
+        for lane, o in pairs
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _lane_columns(settlements: list[Settlement]) -> list[list[Any]]:
+    """One row per lane: when next, and whether it succeeded or is failing now."""
+    columns: list[list[Any]] = [[] for _ in range(8)]
+    for s in settlements:
+        last = s.outcomes[-1] if s.outcomes else None
+        failure: Attempt | None = last.attempt if isinstance(last, Failed) else None
+        row = (
+            s.lane.id,
+            s.again_in_ms,
+            s.lane.seen,
+            s.not_before_ms,
+            any(isinstance(o, Delivered) for o in s.outcomes),
+            failure is not None,
+            failure.at_ms if failure else None,
+            failure.error if failure else None,
+        )
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    return columns
