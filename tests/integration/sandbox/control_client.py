@@ -58,7 +58,8 @@ class Control:
         async def find() -> dict[str, Any] | None:
             return next((one for one in await self.messages(number) if when(one)), None)
 
-        return await eventually(find, timeout_s)
+        message: dict[str, Any] = await eventually(find, timeout_s)
+        return message
 
 
 async def eventually(find: Callable[[], Awaitable[Any]], timeout_s: float = TIMEOUT_S) -> Any:

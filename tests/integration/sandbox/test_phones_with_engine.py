@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random  # noqa: TID251 - a seeded source of ids for the simulation
 from typing import Any
@@ -149,17 +150,20 @@ async def test_the_other_kinds_arrive_as_themselves(scene: Scene) -> None:
         ({"location": {"latitude": -23.5, "longitude": -46.6, "name": "Office"}}, "locationMessage"),
         ({"contact": {"name": "Ana", "phone": "5511999990000"}}, "contactMessage"),
         ({"reaction": {"id": first, "emoji": "👍"}}, "reactionMessage"),
-        ({"vote": {"id": poll, "options": ["now"]}}, "pollUpdateMessage"),
         ({"revoke": {"id": first}}, "protocolMessage"),
     ]
     for body, field in bodies:
         sent = await scene.customer_sends(**body)
-        got = await scene.engine.wait("MessageEv", lambda e, sent=sent: e["id"] == sent)
+        got = await scene.engine.wait("MessageEv", _with_id(sent))
         assert field in got["kinds"]
+    vote = await scene.customer_sends(vote={"id": poll, "options": ["now"]})
+    await scene.engine.wait("MessageEv", _with_id(vote))
     got = await scene.engine.wait("MessageEv", lambda e: e["id"] == poll)
     assert "pollCreationMessageV3" in got["kinds"]
+    chosen = await scene.engine.do("vote", id=vote)
+    assert chosen == [hashlib.sha256(b"now").hexdigest()]
     edited = await scene.customer_sends(edit={"id": first, "text": "second"})
-    assert await scene.engine.wait("MessageEv", lambda e: edited in (e["id"],) or e["text"] == "second")
+    await scene.engine.wait("MessageEv", lambda e: e["id"] == edited or e["text"] == "second")
 
 
 async def test_a_phone_reads_media_of_the_engine(scene: Scene) -> None:
@@ -245,6 +249,20 @@ async def test_a_phone_asks_again_for_what_it_cannot_read(bench: Bench, scene: S
     assert [one["id"] for one in await scene.control.messages(CUSTOMER)].count(sent) == 1
 
 
+async def test_a_new_device_gets_the_settings_even_if_the_first_word_is_damaged(bench: Bench, scene: Scene) -> None:
+    """The phone answers a retry of the key share too, so presence works in the end."""
+    number = "5511970000004"
+    await scene.control.post("phones", number=number, name="Unlucky")
+    engine = await bench.client("Unlucky Desk")
+    qr = (await engine.wait("qr"))["text"]
+    bench.network.apply_fault({"kind": "corrupt", "number": number, "count": 1})
+    await scene.control.post(f"phones/{number}/scan", qr=qr)
+    await engine.wait("ConnectedEv")
+    await eventually(lambda: _can_be_available(Scene(scene.control, engine)))
+    assert bench.network.fault_report()["faults"] == []
+    await engine.stop()
+
+
 async def test_pairing_by_code(bench: Bench, scene: Scene) -> None:
     """The code that the engine shows, typed into the phone, links the device; a wrong one is refused."""
     number = "5511970000003"
@@ -266,6 +284,10 @@ async def test_pairing_by_code(bench: Bench, scene: Scene) -> None:
     await engine.stop()
 
 
+def _with_id(message_id: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda event: event["id"] == message_id
+
+
 async def _can_be_available(scene: Scene) -> bool:
     try:
         await scene.engine.do("presence", available=True)
@@ -283,9 +305,10 @@ class _Damage:
 
     def __init__(self, bench: Bench, number: str, times: int) -> None:
         self.left = times
-        self._link: Any = bench.network.world.link(bench.network.devices(number)[0])
-        self._deliver = self._link.phone.deliver
-        self._link.phone.deliver = self.deliver
+        link: Any = bench.network.world.link(bench.network.devices(number)[0])
+        self._phone = link.phone
+        self._deliver = self._phone.deliver
+        self._phone.deliver = self.deliver
 
     async def deliver(self, node: Node) -> None:
         """Hand over, damaged while there is damage left."""
@@ -293,7 +316,7 @@ class _Damage:
             self.left -= 1
             node = msgspec.structs.replace(node, content=tuple(map(_broken, node.nodes)))
         if self.left == 0:
-            self._link.phone.deliver = self._deliver
+            self._phone.deliver = self._deliver
         await self._deliver(node)
 
 

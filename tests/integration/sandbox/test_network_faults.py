@@ -1,0 +1,162 @@
+"""Each fault as the real engine sees it, and what waits for a device that is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.sandbox.conftest import Bench, Pair, until
+from tests.integration.sandbox.engine_client import EngineError
+
+
+@pytest.fixture(autouse=True)
+async def no_faults_left(bench: Bench) -> AsyncIterator[None]:
+    """Each test starts and ends without faults."""
+    bench.network.clear_faults()
+    yield
+    bench.network.clear_faults()
+
+
+async def forget(pair: Pair, *events: str) -> None:
+    """Drop events of these names that were seen so far."""
+    for client in (pair.alice, pair.bob):
+        client.events[:] = [e for e in client.events if e["event"] not in events]
+
+
+async def test_drop_cuts_the_connection_and_the_client_comes_back(bench: Bench, pair: Pair) -> None:
+    """The engine notices at once, connects anew, and nothing sent meanwhile is lost."""
+    await forget(pair, "DisconnectedEv", "ConnectedEv")
+    report = bench.network.apply_fault({"kind": "drop", "number": pair.bob_number})
+
+    assert report["struck"] == 1
+    await pair.alice.do("send", to=pair.bob_number, text="while you were away")
+    await pair.bob.wait("ConnectedEv")
+    await pair.bob.text("while you were away")
+
+
+async def test_stream_error_503_is_survived(bench: Bench, pair: Pair) -> None:
+    """A server that goes away with 503 is connected to again."""
+    await forget(pair, "ConnectedEv")
+    bench.network.apply_fault({"kind": "stream-error", "number": pair.bob_number, "code": 503})
+
+    await pair.bob.wait("ConnectedEv")
+
+
+async def test_refuse_holds_until_it_is_cleared(bench: Bench, pair: Pair) -> None:
+    """While refused no client gets in, attempts are counted, and afterwards it does."""
+    await forget(pair, "DisconnectedEv", "ConnectedEv")
+    before = bench.network.fault_report()["connects"]["total"]
+    bench.network.apply_fault({"kind": "refuse"})
+    bench.network.apply_fault({"kind": "drop", "number": pair.bob_number})
+    await until(lambda: bench.network.fault_report()["connects"]["total"] >= before + 2)
+    assert not bench.network.online(bench.network.devices(pair.bob_number)[1])
+
+    bench.network.clear_faults()
+
+    await pair.bob.wait("ConnectedEv")
+    assert bench.network.online(bench.network.devices(pair.bob_number)[1])
+
+
+async def test_no_ack_leaves_the_sender_without_an_answer(bench: Bench, pair: Pair) -> None:
+    """The message is delivered all the same; the sender cannot know."""
+    bench.network.apply_fault({"kind": "no-ack", "number": pair.alice_number})
+
+    sending = asyncio.create_task(pair.alice.do("send", to=pair.bob_number, text="unacknowledged"))
+    await pair.bob.text("unacknowledged")
+    done, _ = await asyncio.wait({sending}, timeout=1)
+
+    assert not done
+    bench.network.apply_fault({"kind": "drop", "number": pair.alice_number})
+    with pytest.raises((EngineError, TimeoutError)):
+        await sending
+
+
+async def test_delay_makes_everything_late(bench: Bench, pair: Pair) -> None:
+    """With 700 ms on each stanza an answer takes at least that long."""
+    await pair.alice.do("send", to=pair.bob_number, text="before the delay")
+    bench.network.apply_fault({"kind": "delay", "number": pair.alice_number, "ms": 700})
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    await pair.alice.do("send", to=pair.bob_number, text="late ack")
+
+    assert loop.time() - started >= 0.7
+
+
+async def test_redeliver_sends_a_message_twice(bench: Bench, pair: Pair) -> None:
+    """The engine gets the same stanza twice and reports the text once."""
+    bench.network.apply_fault({"kind": "redeliver", "number": pair.bob_number, "count": 1})
+    await pair.alice.do("send", to=pair.bob_number, text="sent twice")
+    await pair.alice.do("send", to=pair.bob_number, text="after twice")
+
+    await pair.bob.text("sent twice")
+    await pair.bob.text("after twice")
+    assert not [e for e in pair.bob.events if e.get("text") == "sent twice"]
+
+
+async def test_a_deaf_connection_stays_open_and_says_nothing(bench: Bench, pair: Pair) -> None:
+    """No message arrives until the client connects anew; then it is there."""
+    bench.network.apply_fault({"kind": "deaf", "number": pair.bob_number})
+    await pair.alice.do("send", to=pair.bob_number, text="into a deaf ear")
+    with pytest.raises(AssertionError):
+        await pair.bob.text("into a deaf ear", timeout_s=1)
+    assert bench.network.online(bench.network.devices(pair.bob_number)[1])
+
+    bench.network.apply_fault({"kind": "drop", "number": pair.bob_number})
+
+    await pair.bob.text("into a deaf ear")
+
+
+async def test_a_server_error_receipt_ends_the_engines_event_pump(bench: Bench, pair: Pair) -> None:
+    """The receipt reaches the engine, whose connect task ends though it stays connected: its known fault."""
+    phone = await bench.phone("15550006661", "Pump")
+    client = await bench.paired(phone, "Pump Desk")
+    assert bench.network.apply_fault({"kind": "server-error-receipt", "number": "15550006661"})["struck"] == 1
+
+    await client.do("pump_ends")
+    assert bench.network.online(bench.network.devices("15550006661")[1])
+    await client.stop()
+
+
+@pytest.mark.parametrize(
+    ("fault", "event", "detail"),
+    [
+        ({"kind": "replaced"}, "StreamReplacedEv", ""),
+        ({"kind": "ban", "code": 101, "expire": 600}, "TemporaryBanEv", "101"),
+        ({"kind": "outdated"}, "ClientOutdatedEv", ""),
+    ],
+)
+async def test_ends_of_a_session(bench: Bench, fault: dict[str, object], event: str, detail: str) -> None:
+    """Replaced, banned for a time, too old: the engine reports each by its own event."""
+    number = f"1555000666{len(event) % 7 + 2}"
+    phone = await bench.phone(number, "Fay")
+    client = await bench.paired(phone, f"Desk {event}")
+
+    bench.network.apply_fault({**fault, "number": number})
+
+    seen = await client.wait(event)
+    assert detail in seen["text"] or detail == "101"
+    await client.stop()
+
+
+async def test_what_waits_is_delivered_in_order_at_the_next_login(bench: Bench) -> None:
+    """Ten texts to a client that is stopped: all there, in order, after its restart."""
+    sender_phone = await bench.phone("15550008881", "Hal")
+    receiver_phone = await bench.phone("15550008882", "Ida")
+    sender = await bench.paired(sender_phone, "Hal Desk")
+    receiver = await bench.paired(receiver_phone, "Ida Desk")
+    await sender.do("send", to="15550008882", text="first contact")
+    await receiver.text("first contact")
+    await receiver.stop()
+    for number in range(10):
+        await sender.do("send", to="15550008882", text=f"waiting {number}")
+
+    back = await bench.client("Ida Desk")
+    await back.text("waiting 9")
+
+    texts = [e["text"] for e in back.events if e["event"] == "MessageEv"]
+    assert texts == [f"waiting {number}" for number in range(9)]
+    device = bench.network.devices("15550008882")[1]
+    await until(lambda: not bench.network.storage.count_queued(f"{device.number}:{device.id}"))
+    await sender.stop()
+    await back.stop()

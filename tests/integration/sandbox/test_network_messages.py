@@ -1,0 +1,118 @@
+"""Messages, receipts, media, presence and groups between two real engine clients."""
+
+import pytest
+
+from tests.integration.sandbox.conftest import Bench, Pair
+from tests.integration.sandbox.engine_client import EngineError
+
+
+async def test_a_text_arrives_and_is_reported_delivered_and_read(pair: Pair) -> None:
+    """The sender's id is the receiver's id, and both receipts carry it."""
+    sent = await pair.alice.do("send", to=pair.bob_number, text="hello bob")
+
+    got = await pair.bob.text("hello bob")
+    assert got["id"] == sent
+    assert not got["from_me"]
+    assert got["push_name"] == "Alice"
+    assert got["sender_alt"].startswith(pair.alice_number)
+    await pair.alice.wait("ReceiptEv", lambda e: sent in e["ids"])
+    await pair.bob.do("read", id=sent)
+    await pair.alice.wait("ReceiptEv", lambda e: sent in e["ids"] and not e["from_me"])
+
+
+async def test_texts_go_both_ways_in_order(pair: Pair) -> None:
+    """Ten each way, none lost, none twice, in order."""
+    for number in range(10):
+        await pair.alice.do("send", to=pair.bob_number, text=f"there {number}")
+        await pair.bob.do("send", to=pair.alice_number, text=f"back {number}")
+    await pair.bob.text("there 9")
+    await pair.alice.text("back 9")
+
+    there = [e["text"] for e in pair.bob.events if e["event"] == "MessageEv" and e["text"].startswith("there")]
+    back = [e["text"] for e in pair.alice.events if e["event"] == "MessageEv" and e["text"].startswith("back")]
+    assert there == [f"there {number}" for number in range(9)]
+    assert back == [f"back {number}" for number in range(9)]
+
+
+async def test_the_network_knows_which_numbers_exist(pair: Pair) -> None:
+    """A number without a phone is not on the network, and sending to it fails."""
+    answer = await pair.alice.do("call", name="is_on_whatsapp", arguments=["+15550002222", "+19990000000"])
+    assert answer.count("IsIn: true") == 1
+
+    with pytest.raises(EngineError):
+        await pair.alice.do("send", to="19990000000", text="nobody")
+
+
+async def test_a_broken_ciphertext_is_asked_for_again(bench: Bench, pair: Pair) -> None:
+    """One damaged message leads to a retry receipt, and the text arrives."""
+    bench.network.apply_fault({"kind": "corrupt", "number": pair.bob_number, "count": 1})
+
+    await pair.alice.do("send", to=pair.bob_number, text="damaged once")
+
+    await pair.bob.text("damaged once")
+
+
+async def test_media_travel_through_the_media_server(pair: Pair) -> None:
+    """A document of 3 MB comes out as it went in."""
+    await pair.alice.do("document", to=pair.bob_number, size=3_000_000)
+
+    got = await pair.bob.wait("MessageEv", lambda e: "documentMessage" in e["kinds"])
+    assert await pair.bob.do("download", id=got["id"]) == 3_000_000
+
+
+async def test_presence_and_typing_are_seen(pair: Pair) -> None:
+    """A subscriber hears of availability; typing shows up at the other side."""
+    await pair.alice.do("presence", available=True)
+    await pair.bob.do("presence", available=True)
+    await pair.bob.do("subscribe", to=pair.alice_number)
+    await pair.bob.wait("PresenceEv")
+    await pair.alice.do("presence", available=False)
+    await pair.bob.wait("PresenceEv", lambda e: "Unavailable: true" in e["text"])
+    await pair.alice.do("presence", available=True)
+
+    await pair.alice.do("typing", to=pair.bob_number)
+
+    await pair.bob.wait("ChatPresenceEv")
+
+
+async def test_a_group_lives(bench: Bench, pair: Pair) -> None:
+    """Create, write both ways, rename, describe, promote, remove: each is seen by the other side."""
+    await bench.phone("15550007777", "Gus")
+    group = await pair.alice.do("create_group", name="Team", numbers=[pair.bob_number])
+    await pair.bob.wait("JoinedGroupEv", lambda e: group.split("@")[0] in e["text"])
+    assert group in await pair.bob.do("groups")
+
+    await pair.alice.do("send", to=group, text="hi group")
+    assert (await pair.bob.text("hi group"))["group"]
+    await pair.bob.do("send", to=group, text="hi back")
+    assert (await pair.alice.text("hi back"))["chat"] == group
+
+    await pair.alice.do("call", name="set_group_name", arguments=[group, "Team 2"])
+    await pair.bob.wait("GroupInfoEv", lambda e: "Team 2" in e["text"])
+    await pair.alice.do("call", name="set_group_topic", arguments=[group, "", "", "what we do"])
+    await pair.alice.do("change_members", group=group, numbers=["15550007777"], action="ADD")
+    await pair.alice.do("change_members", group=group, numbers=[pair.bob_number], action="PROMOTE")
+    info = await pair.bob.do("group", group=group)
+    assert info["subject"] == "Team 2"
+    assert info["topic"] == "what we do"
+    assert info["members"] == {
+        "15550001111@s.whatsapp.net": True,
+        "15550002222@s.whatsapp.net": True,
+        "15550007777@s.whatsapp.net": False,
+    }
+
+    link = await pair.alice.do("call", name="get_group_invite_link", arguments=[group])
+    assert "chat.whatsapp.com" in link
+    await pair.alice.do("change_members", group=group, numbers=[pair.bob_number], action="REMOVE")
+    assert group not in await pair.bob.do("groups")
+    with pytest.raises(EngineError):
+        await pair.bob.do("send", to=group, text="let me in")
+    await pair.bob.do("call", name="join_group_with_link", arguments=[link])
+    assert group in await pair.bob.do("groups")
+    await pair.alice.do("call", name="leave_group", arguments=[group])
+    assert (await pair.bob.do("group", group=group))["members"].keys() >= {"15550002222@s.whatsapp.net"}
+
+
+async def test_nothing_was_left_unanswered(bench: Bench, pair: Pair) -> None:
+    """Every request that the engine made so far is one the network knows."""
+    assert not bench.network.unknown
