@@ -29,6 +29,7 @@ from tomada.sandbox.noise import FrameCipher, ServerHandshake
 from tomada.sandbox.protos import wa6
 
 OUTBOX_MAX = 40_000
+_PARTING_GRACE_S = 0.3
 _BATCH_BYTES = 65_536
 _HANDSHAKE_TIMEOUT_S = 20.0
 _REQUEST_TIMEOUT_S = 20.0
@@ -63,6 +64,7 @@ class Connection:
         self._outbox: deque[tuple[float, Node]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._parting = False
         self._waiting: dict[str, asyncio.Future[Node]] = {}
         self._ids = count(1)
         self._opened_s = world.clock.monotonic_s()
@@ -134,6 +136,7 @@ class Connection:
             return
         if last:
             self._enqueue(last)
+            self._parting = True
         self._closing = True
         self._wake.set()
 
@@ -201,6 +204,8 @@ class Connection:
                 await self._websocket.send_bytes(self._next_batch(loop.time()))
             except (ConnectionError, RuntimeError):
                 return
+        if self._parting:  # a client that sees the end of the connection first drops what it has not handled yet
+            await asyncio.sleep(_PARTING_GRACE_S)
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self._websocket.close()
 
@@ -257,11 +262,16 @@ def _framed(payload: bytes) -> bytes:
 
 
 def _corrupted(node: Node) -> Node:
-    """The same message with one bit of each ciphertext flipped."""
+    """The same message with one bit of each ciphertext flipped.
+
+    Not at the very end: there a first message of a session carries a key id, which no code protects.
+    """
     children = tuple(
-        child.with_content(child.data[:-1] + bytes([child.data[-1] ^ 1]))
-        if child.tag == "enc" and child.data
-        else child
-        for child in node.nodes
+        child.with_content(_flipped(child.data)) if child.tag == "enc" and child.data else child for child in node.nodes
     )
     return node.with_content(children)
+
+
+def _flipped(data: bytes) -> bytes:
+    at = max(len(data) - 20, 0)
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
