@@ -1,0 +1,348 @@
+"""The host of machines: which session lives where, what its machines tell, and how all of it starts and stops.
+
+    PostgreSQL ◀─ rows ── HostedSession ── requests ─▶ Machine ◀─ pipe ─▶ process
+         ▲                     ▲ happen                   │ told
+         └── on_event ◀── Lanes ◀─────────────────────────┘
+
+Start, in this order: leftovers of a killed host are waited for (their slots' locks); machines start, first those whose
+journal holds something; when these have told it, every wanted session is opened, at the orderly pace. Two paces exist,
+one for starts of ours and one for failures: backoff.py says why.
+
+Guarantees, and what each rests on:
+- An event with a journal number is acknowledged when `on_event` has returned for it and for all before it, never
+  earlier (ledger.py, lanes.py). Per instance, events are handled in the order in which its machine told them.
+- An event that our own code cannot handle (another error than "the database is away", lanes.TRIES_MAX times) is put
+  into the file `poisoned` beside the journal, and acknowledged: one bad event must not silence an instance.
+- One session with one key lives at most once on this computer: the machines' locks, the closing before each opening,
+  and the killing of a machine that does not close a session in time.
+- A machine that dies touches no other; its sessions are opened again in the new process of the same slot.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from random import Random  # noqa: TID251 - the type of what is passed in
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from tomada.engine import port
+from tomada.kit.clock import Clock
+from tomada.machines import backoff, store
+from tomada.machines import session_state as state_machine
+from tomada.machines.lanes import Lanes, Work
+from tomada.machines.machine import Launch, Machine, Told
+from tomada.machines.probing import probe_for_ever
+from tomada.machines.session import HostedSession
+from tomada.machines.settings import HostSettings
+from tomada.machines.slots import Folders, Poisoned, until_unlocked
+
+log = structlog.get_logger(__name__)
+
+LEFTOVER_S = 8.0  # a machine finishes what is under way for 5 s after its host is gone
+
+_OF_THE_SESSION = (
+    *(port.QrIssued, port.PairingEnded, port.Paired, port.Connected, port.Disconnected, port.LoggedOut),
+    *(port.Replaced, port.Banned, port.Outdated, port.ConnectFailed, port.SessionEnded),
+)
+
+# instance id, event, and its journal number if it has one: the same number means the same event, told again.
+OnEvent = Callable[[str, port.EngineEvent, int | None], Awaitable[None]]
+Opening = Callable[[str], Awaitable[None]]
+
+
+class SpecSource(Protocol):
+    """Knows how an instance's session is to be opened."""
+
+    async def spec(self, instance_id: str) -> port.SessionSpec:
+        """Its session name and proxy; an empty `store` means the default file. NotFound if there is no instance."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The host in numbers, for metrics."""
+
+    sessions: dict[str, int]  # by condition
+    machines: int
+    machines_ready: int
+    machine_restarts: int
+    openings: int
+    recoveries: int  # openings after a failure: reconnects of ours, not the engine's own
+    probes_failed: int
+    deaf_restarts: int
+    events_waiting: int
+    events_put_aside: int
+
+
+async def _nothing(_instance_id: str) -> None:
+    """The default of `opening`."""
+
+
+class Host:
+    """All machines and sessions of this node."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        launch: Launch,
+        database: store.Database,
+        specs: SpecSource,
+        on_event: OnEvent,
+        clock: Clock,
+        rng: Random,
+        settings: HostSettings | None = None,
+        opening: Opening = _nothing,
+    ) -> None:
+        self.settings = settings or HostSettings()
+        self.clock = clock
+        self.rng = rng
+        self.folders = Folders(data_dir)
+        self.sessions: dict[str, HostedSession] = {}
+        self.machines: dict[int, Machine] = {}
+        self.lanes = Lanes(rng)
+        self.probes_failed = 0
+        self.deaf_restarts = 0
+        self._launch = launch
+        self._database = database
+        self._specs = specs
+        self._on_event = on_event
+        self._before_opening = opening
+        self._orderly = backoff.Pace(self.settings.orderly_burst)
+        self._recovery = backoff.Pace()
+        self._openings = self._recoveries = self._restarts_of_gone = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    # --- start and stop ---
+
+    async def start(self) -> None:
+        """Bring everything back; returns when every wanted session is on its way, not when it is connected."""
+        wanted = await store.read_wanted(self._database)
+        for one in wanted:
+            self._host(one)
+        slots = self.folders.slots()
+        await asyncio.gather(*(until_unlocked(self.folders.machine(slot), LEFTOVER_S) for slot in slots))
+        telling = [self._start_machine(slot) for slot in slots if self.folders.has_journal(slot)]
+        while len(self.machines) * self.settings.instances_per_machine <= len(wanted):
+            self._start_machine()  # one place more than needed: the first QR code does not wait for a process
+        await self._journals_told(telling)
+        for session in list(self.sessions.values()):
+            session.happen(state_machine.Boot())
+            session.start()
+        self._tasks = [
+            asyncio.create_task(probe_for_ever(self), name="probe sessions"),
+            asyncio.create_task(self._tend_for_ever(), name="tend machines"),
+        ]
+
+    async def stop(self) -> None:
+        """Machines end in order, within seconds; what they told and we did not commit stays in their journals."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(session.stop() for session in self.sessions.values()))
+        await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
+        await self.lanes.close()
+
+    async def hosted(self, instance_id: str) -> HostedSession | None:
+        """The session of an instance, hosted from now on; None if there is no such instance."""
+        if instance_id not in self.sessions:
+            row = await store.read_one(self._database, instance_id)
+            if row is None:
+                return None
+            if instance_id not in self.sessions:
+                self._host(row).start()
+        return self.sessions[instance_id]
+
+    async def let_go(self, session: HostedSession) -> None:
+        """Host this session no longer."""
+        await session.stop()
+        if self.sessions.get(session.instance_id) is session:
+            del self.sessions[session.instance_id]
+
+    def figures(self) -> Figures:
+        """Counters and gauges, as they are now."""
+        machines = self.machines.values()
+        return Figures(
+            sessions=dict(Counter(session.state.condition for session in self.sessions.values())),
+            machines=len(machines),
+            machines_ready=sum(machine.ready for machine in machines),
+            machine_restarts=self._restarts_of_gone + sum(machine.restarts for machine in machines),
+            openings=self._openings,
+            recoveries=self._recoveries,
+            probes_failed=self.probes_failed,
+            deaf_restarts=self.deaf_restarts,
+            events_waiting=sum(machine.pending for machine in machines),
+            events_put_aside=self.lanes.put_aside_total,
+        )
+
+    # --- what sessions ask (session.Around, probing.Probed) ---
+
+    def all_sessions(self) -> Iterable[HostedSession]:
+        """Every hosted session."""
+        return list(self.sessions.values())
+
+    def place(self) -> Machine:
+        """The emptiest machine with room, else a new one."""
+        hosted = self._hosted_by_slot()
+        room = [
+            machine
+            for machine in self.machines.values()
+            if not machine.stopping and hosted[machine.slot] < self.settings.instances_per_machine
+        ]
+        return min(room, key=lambda machine: (hosted[machine.slot], machine.slot)) if room else self._start_machine()
+
+    def save(self, session: HostedSession) -> None:
+        """Queue the writing of a session's row, in order with its events."""
+        state, instance_id = session.state, session.instance_id
+        work = Work(
+            run=lambda: store.save(self._database, instance_id, state),
+            put_aside=lambda _error: None,  # the lane logs it; the next change writes the whole row again
+            done=lambda: None,
+            label=f"row {state.condition}",
+        )
+        self.lanes.add(instance_id, work)
+
+    async def committed(self, instance_id: str) -> None:
+        """Wait until everything told of an instance is committed."""
+        await self.lanes.idle(instance_id)
+
+    def place_in_line_s(self, *, recovering: bool) -> float:
+        """Take a place in one of the two paces; seconds to wait for it."""
+        self._openings += 1
+        now_s = self.clock.monotonic_s()
+        if not recovering:
+            return self._orderly.reserve(now_s, self.settings.orderly_rate)
+        self._recoveries += 1
+        return self._recovery.reserve(now_s, backoff.recovery_rate(len(self.sessions)))
+
+    async def spec(self, instance_id: str) -> port.SessionSpec:
+        """How to open a session, with the default store if the source names none."""
+        spec = await self._specs.spec(instance_id)
+        if spec.store:
+            return spec
+        return msgspec.structs.replace(spec, store=str(self.folders.store(instance_id)))
+
+    async def opening(self, instance_id: str) -> None:
+        """A session is about to be opened."""
+        await self._before_opening(instance_id)
+
+    def erase_keys(self, instance_id: str) -> None:
+        """Remove the default session store; one elsewhere is emptied by the engine when it logs out."""
+        self.folders.erase_store(instance_id)
+
+    def tell(self, instance_id: str, event: port.EngineEvent) -> None:
+        """Pass on an event that no machine told (it has no number)."""
+        self.lanes.add(instance_id, self._work(None, Told(instance_id, event, None, False, lambda: None)))
+
+    # --- inside ---
+
+    def _host(self, row: store.WantedSession) -> HostedSession:
+        session = HostedSession(row.instance_id, row.epoch, row.state, self)
+        self.sessions[row.instance_id] = session
+        return session
+
+    def _start_machine(self, slot: int | None = None) -> Machine:
+        if slot is None:
+            slot = next(number for number in range(len(self.machines) + 1) if number not in self.machines)
+        machine = Machine(
+            slot,
+            self.folders.machine(slot),
+            self._launch,
+            self.clock,
+            self.rng,
+            on_told=self._told,
+            on_down=self._machine_down,
+            backoff_base_s=self.settings.machine_backoff_base_s,
+        )
+        self.machines[slot] = machine
+        machine.start()
+        return machine
+
+    async def _journals_told(self, machines: list[Machine]) -> None:
+        """A slot that stays silent must not keep every other session waiting, hence the limit."""
+        waiting = [asyncio.ensure_future(machine.until_ready()) for machine in machines]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=self.settings.replay_wait_s)
+            for task in late:
+                task.cancel()
+                log.error("host.journal_not_told", slots=[machine.slot for machine in machines if not machine.ready])
+
+    def _told(self, machine: Machine, told: Told) -> None:
+        """What a machine told: first the state (so that a receiver who asks sees it), then the event itself."""
+        if isinstance(told.event, _OF_THE_SESSION):
+            session = self.sessions.get(told.instance_id)
+            if told.replayed:
+                self._replayed(machine, told, session)
+            elif session is not None and session.machine is machine:
+                session.happen(told.event)
+        self.lanes.add(told.instance_id, self._work(machine.slot, told))
+
+    def _replayed(self, machine: Machine, told: Told, session: HostedSession | None) -> None:
+        """A pairing that we may never have written down; only if its keys are there."""
+        if not isinstance(told.event, port.Paired | port.Connected) or not self.folders.has_keys(told.instance_id):
+            return
+        if session is None:
+            session = self._host(store.WantedSession(told.instance_id, 0, state_machine.SessionState()))
+            if self._tasks:  # else start() starts it
+                session.start()
+        if not session.state.wanted:
+            session.machine = machine
+            session.replayed(told.event)
+
+    def _work(self, slot: int | None, told: Told) -> Work:
+        def put_aside(error: Exception) -> None:
+            if slot is not None and told.journal is not None:
+                now_ms, kind = self.clock.now_ms(), type(error).__name__
+                poisoned = Poisoned(now_ms, told.instance_id, told.journal, kind, told.event)
+                self.folders.put_aside(slot, poisoned)
+
+        return Work(
+            run=lambda: self._on_event(told.instance_id, told.event, told.journal),
+            put_aside=put_aside,
+            done=told.done,
+            label=f"{type(told.event).__name__} {told.journal}",
+        )
+
+    def _machine_down(self, machine: Machine) -> None:
+        if self._stopping:
+            return
+        for session in self.all_sessions():
+            if session.machine is machine:
+                session.machine_down()
+
+    def _hosted_by_slot(self) -> Counter[int]:
+        return Counter(session.machine.slot for session in self.sessions.values() if session.machine is not None)
+
+    async def _tend_for_ever(self) -> None:
+        """Keep one place free, let surplus machines go, renew those that leaked."""
+        while True:
+            await asyncio.sleep(self.settings.tend_s)
+            try:
+                await self._tend()
+            except Exception:  # tending must go on
+                log.exception("host.tend_failed")
+
+    async def _tend(self) -> None:
+        hosted = self._hosted_by_slot()
+        per_machine = self.settings.instances_per_machine
+        empty = [machine for machine in self.machines.values() if not hosted[machine.slot] and not machine.pending]
+        if all(hosted[machine.slot] >= per_machine for machine in self.machines.values()):
+            self._start_machine()
+        pairing = {session.machine for session in self.sessions.values() if session.state.pairing}
+        for machine in self.machines.values():
+            leaky = not hosted[machine.slot] and machine.leaked_rounds >= self.settings.leaked_rounds_idle_max
+            if (leaky or machine.recycle_due) and machine not in pairing:
+                machine.recycle()
+        for surplus in sorted(empty, key=lambda machine: machine.slot)[1:]:
+            await self._retire(surplus)
+
+    async def _retire(self, machine: Machine) -> None:
+        """End a machine that hosts nobody. Its slot may be used again."""
+        if not machine.ready:
+            return  # its journal may not be told yet
+        machine.stopping = True
+        await machine.stop()
+        self._restarts_of_gone += machine.restarts
+        del self.machines[machine.slot]

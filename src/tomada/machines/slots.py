@@ -1,0 +1,166 @@
+"""The directories of machines and instances, and what lies in them.
+
+    <data>/machines/<slot>/journal*      the machine's events that we have not acknowledged (written by the machine)
+    <data>/machines/<slot>/lock          held by the machine's process for as long as it lives
+    <data>/machines/<slot>/poisoned      events that could not be stored for a fault of ours; one JSON object a line
+    <data>/instances/<instance>/         the session store and whatever else belongs to one instance alone
+
+A slot is a number from 0; it is used again by later machines, and its journal's numbers go on.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+import structlog
+
+from tomada.engine.port import EngineEvent
+
+log = structlog.get_logger(__name__)
+
+POISONED_BYTES_MAX = 256 << 20
+_INSTANCE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class Poisoned(msgspec.Struct, frozen=True):
+    """An event that was put aside, as it lies in the file; `error` names the kind of error, never its text."""
+
+    at_ms: int
+    instance_id: str
+    journal: int | None
+    error: str
+    event: EngineEvent
+
+
+class Folders:
+    """Where things are under one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._machines = data_dir / "machines"
+        self._instances = data_dir / "instances"
+
+    def machine(self, slot: int) -> Path:
+        """The directory of a slot, made if need be; readable by us alone, for journals hold messages."""
+        path = self._machines / str(slot)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def slots(self) -> list[int]:
+        """Every slot that has a directory."""
+        if not self._machines.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._machines.iterdir() if path.name.isdecimal() and path.is_dir())
+
+    def has_journal(self, slot: int) -> bool:
+        """Whether the slot's journal holds anything, and must be told before its instances go on."""
+        return any(path.stat().st_size > 0 for path in self.machine(slot).glob("journal*"))
+
+    def instance(self, instance_id: str) -> Path:
+        """The directory of an instance (not made). ValueError for an id that is no plain name."""
+        if not _INSTANCE_ID.fullmatch(instance_id):
+            raise ValueError("not an instance id")
+        return self._instances / instance_id
+
+    def store(self, instance_id: str) -> Path:
+        """The default session store; its directory is made."""
+        folder = self.instance(instance_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / "session.db"
+
+    def has_keys(self, instance_id: str) -> bool:
+        """Whether the instance has a session store that was not erased."""
+        store = self.instance(instance_id) / "session.db"
+        return store.exists() and store.stat().st_size > 0
+
+    def erase_store(self, instance_id: str) -> list[str]:
+        """Remove the session's keys and SQLite's files beside them; the names of what was removed."""
+        return _erase(sorted(self.instance(instance_id).glob("session.db*")))
+
+    def erase_instance(self, instance_id: str) -> list[str]:
+        """Remove all that belongs to an instance, also from the poisoned files; the names of what was removed."""
+        folder = self.instance(instance_id)
+        erased = _erase(sorted(folder.rglob("*"), reverse=True))
+        shutil.rmtree(folder, ignore_errors=True)
+        return erased + [f"machines/{slot}/poisoned" for slot in self.slots() if self._cleanse(slot, instance_id)]
+
+    def put_aside(self, slot: int, poisoned: Poisoned) -> None:
+        """Append to the slot's poisoned file, on the disk when this returns. OSError if that cannot be."""
+        path = self.machine(slot) / "poisoned"
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size > POISONED_BYTES_MAX:
+                raise OSError(f"{path} is full: look at it, mend what it shows, remove it")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(fd, "ab") as file:
+            file.write(msgspec.json.encode(poisoned) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _cleanse(self, slot: int, instance_id: str) -> bool:
+        """Drop one instance's lines from a poisoned file."""
+        path = self.machine(slot) / "poisoned"
+        if not path.exists():
+            return False
+        needle = f'"instance_id":"{instance_id}"'.encode()
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if needle not in line]
+        if len(kept) == len(lines):
+            return False
+        beside = path.with_suffix(".new")
+        beside.touch(mode=0o600)
+        beside.write_bytes(b"".join(kept))
+        beside.replace(path)
+        return True
+
+
+async def until_unlocked(machine_dir: Path, timeout_s: float) -> bool:
+    """Wait until no machine of an earlier host lives in this directory; kill it after `timeout_s`.
+
+    A machine ends by itself within seconds of its host. One that hangs cannot; whoever holds this lock is a machine of
+    ours beyond doubt, and its sessions must not be opened a second time beside it. False if it still lives.
+    """
+    fd = os.open(machine_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline_s = monotonic() + timeout_s
+    killed = False
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() > deadline_s:
+                    if killed:
+                        return False
+                    killed, deadline_s = True, monotonic() + 2.0
+                    _kill_holder(fd)
+                await asyncio.sleep(0.02)
+            else:
+                return True
+    finally:
+        os.close(fd)
+
+
+def _kill_holder(fd: int) -> None:
+    """SIGKILL to the process that locked this file, as the kernel names it. Linux only."""
+    inode = f":{os.fstat(fd).st_ino}"
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()  # `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode) and int(fields[4]) > 0:
+                log.error("machine.forgotten_killed", pid=int(fields[4]))
+                os.kill(int(fields[4]), signal.SIGKILL)
+
+
+def _erase(paths: list[Path]) -> list[str]:
+    """Unlink files; the names of those that were there."""
+    erased = []
+    for path in paths:
+        if path.is_file() or path.is_symlink():
+            path.unlink(missing_ok=True)
+            erased.append(path.name)
+    return erased

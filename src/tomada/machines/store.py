@@ -1,0 +1,83 @@
+"""The SQL of the `session` table: what is known of each instance's live connection.
+
+Only the node that hosts an instance writes its row, and only through `save`. Reads for a caller of the API go through
+the host, which knows more; authorization has taken place before (the wire finds an instance by account and token).
+"""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from tomada.machines.session_state import SessionState
+
+
+class Database(Protocol):
+    """The part of `asyncpg.Pool` that is used."""
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """All rows."""
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        """The first row, or None."""
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement."""
+
+
+class WantedSession(msgspec.Struct, frozen=True):
+    """A session as its row says; `epoch` is its instance's, the fence of deletions."""
+
+    instance_id: str
+    epoch: int
+    state: SessionState
+
+
+COLUMNS = (
+    "wanted", "condition", "reason", "phone", "lid", "push_name", "is_business", "platform", "retry_after_ms",
+)  # fmt: skip
+_SELECT = f"select i.id, i.epoch, {', '.join('s.' + name for name in COLUMNS)} from instance i"
+
+# An instance whose time is over is not connected again, even if its deletion has not come to its session yet.
+_WANTED = f"""
+{_SELECT} join session s on s.instance_id = i.id
+where s.wanted and i.state in ('trial', 'active', 'in_cancellation')
+"""
+
+_ONE = f"{_SELECT} left join session s on s.instance_id = i.id where i.id = $1"
+
+# Writes nothing when nothing changed (so `changed_ms` is the time of a change), or if the instance is gone.
+_SAVE = f"""
+insert into session as s (instance_id, {", ".join(COLUMNS)})
+select id, $2::boolean, $3, $4, $5, $6, $7, $8::boolean, $9, $10::bigint from instance where id = $1
+on conflict (instance_id) do update
+set {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}, changed_ms = real_now_ms()
+where ({", ".join("s." + name for name in COLUMNS)})
+   is distinct from ({", ".join("excluded." + name for name in COLUMNS)})
+"""
+
+
+async def read_wanted(database: Database) -> list[WantedSession]:
+    """Every paired session that should be connected."""
+    return [_session(row) for row in await database.fetch(_WANTED)]
+
+
+async def read_one(database: Database, instance_id: str) -> WantedSession | None:
+    """The session of one instance, unpaired if it has no row yet; None if there is no such instance."""
+    row = await database.fetchrow(_ONE, instance_id)
+    return _session(row) if row is not None else None
+
+
+async def save(database: Database, instance_id: str, state: SessionState) -> None:
+    """Bring the row into line with the state; idempotent."""
+    await database.execute(_SAVE, instance_id, *row_of(state))
+
+
+def row_of(state: SessionState) -> tuple[object, ...]:
+    """The part of a state that the table keeps, in the order of COLUMNS."""
+    return tuple(getattr(state, name) for name in COLUMNS)
+
+
+def _session(row: Any) -> WantedSession:
+    if row["condition"] is None:
+        return WantedSession(row["id"], row["epoch"], SessionState())
+    return WantedSession(row["id"], row["epoch"], msgspec.convert({n: row[n] for n in COLUMNS}, SessionState))

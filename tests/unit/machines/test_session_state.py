@@ -1,0 +1,174 @@
+"""The session's table: one row a rule. A row that is not here is `nothing changes`."""
+
+from random import Random  # noqa: TID251 - seeded
+from typing import Any
+
+import msgspec
+import pytest
+
+from tomada.engine import port
+from tomada.machines import session_state as sm
+from tomada.machines.session_state import Action, Condition, SessionState, decide, replayed
+
+NOW = 1_700_000_000_000
+CONNECTED = port.Connected("5511999", "77", "Ana", True, "android")
+PAIRED = port.Paired("5511999", "77", True, "android")
+
+
+def paired(condition: Condition = "connected", **more: Any) -> SessionState:
+    """A paired session whose engine runs, well for long."""
+    values: dict[str, Any] = {"running": True, "phone": "5511999", "connected_ms": NOW - 600_000, **more}
+    return SessionState(wanted=True, condition=condition, **values)
+
+
+PAIRING = SessionState(running=True, pairing=True)
+WAITING = paired("failed", running=False, failures=3, connected_ms=None)
+FRESH = paired(connected_ms=NOW - 5_000, failures=4)
+
+# state, what happens, condition after, wanted after, actions
+TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action, ...]]] = [
+    # pairing
+    ("asked", SessionState(), sm.AskedToPair(), "unpaired", False, (sm.OpenNow(),)),
+    ("asked again", PAIRING, sm.AskedToPair(), "unpaired", False, ()),
+    ("asked when paired", paired(), sm.AskedToPair(), "connected", True, ()),
+    ("a code", PAIRING, port.QrIssued("x", NOW), "unpaired", False, ()),
+    ("round over", PAIRING, port.PairingEnded("timeout"), "unpaired", False, (sm.Close(),)),
+    ("paired", PAIRING, PAIRED, "connecting", True, (sm.Watch("connect"),)),
+    ("515 after pairing", paired("connecting"), port.Disconnected("515"), "connecting", True, ()),
+    ("connected", paired("connecting"), CONNECTED, "connected", True, ()),
+    ("round refused", PAIRING, sm.OpenFailed("no network"), "unpaired", False, (sm.Close(),)),
+    ("machine dies in it", PAIRING, sm.MachineDied(), "unpaired", False, (sm.Close(),)),
+    ("restart ends the round", PAIRING, sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
+    # boot
+    ("boot", paired("connected", running=False), sm.Boot(), "connecting", True, (sm.OpenNow(),)),
+    ("boot unpaired", SessionState(), sm.Boot(), "unpaired", False, ()),
+    ("boot replaced", paired("replaced", running=False), sm.Boot(), "replaced", True, ()),
+    ("boot outdated", paired("outdated", running=False), sm.Boot(), "connecting", True, (sm.OpenNow(),)),
+    (
+        "boot banned",
+        paired("banned", running=False, retry_after_ms=NOW + 9),
+        sm.Boot(),
+        "banned",
+        True,
+        (sm.OpenAt(NOW + 9, sm.SPREAD_MS),),
+    ),
+    (
+        "boot after a ban",
+        paired("banned", running=False, retry_after_ms=NOW - 9),
+        sm.Boot(),
+        "connecting",
+        True,
+        (sm.OpenNow(),),
+    ),
+    # the connection comes and goes
+    ("opening", WAITING, sm.Opening(), "connecting", True, ()),
+    ("opened", paired("connecting"), sm.Opened(), "connecting", True, (sm.Watch("connect"),)),
+    ("opened late", paired(), sm.Opened(), "connected", True, ()),
+    ("breaks", paired(), port.Disconnected("x"), "disconnected", True, (sm.Watch("reconnect"),)),
+    ("breaks twice", paired("disconnected"), port.Disconnected("x"), "disconnected", True, ()),
+    ("engine mends it", paired("disconnected"), CONNECTED, "connected", True, ()),
+    ("grace over", paired("disconnected"), sm.GraceOver(), "failed", True, (sm.OpenAfterFailure(1),)),
+    ("grace over late", paired(), sm.GraceOver(), "connected", True, ()),
+    ("never connects", FRESH_CONNECTING := paired("connecting", connected_ms=None, failures=3), sm.GraceOver(),
+     "failed", True, (sm.OpenAfterFailure(4),)),
+    ("refused", FRESH_CONNECTING, port.ConnectFailed(503, "busy"), "failed", True, (sm.OpenAfterFailure(4),)),
+    ("cannot open", FRESH_CONNECTING, sm.OpenFailed("busy"), "failed", True, (sm.OpenAfterFailure(4),)),
+    ("pump ends", paired(), port.SessionEnded("x"), "disconnected", True, (sm.OpenAfterFailure(0),)),
+    ("pump ends again", FRESH, port.SessionEnded("x"), "disconnected", True, (sm.OpenAfterFailure(4),)),
+    ("deaf", paired(), sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(0),)),
+    ("deaf again", FRESH, sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(4),)),
+    ("machine dies", paired(), sm.MachineDied(), "disconnected", True, (sm.OpenNow(),)),
+    ("machine dies meanwhile", WAITING, sm.MachineDied(), "failed", True, ()),
+    # WhatsApp's last words
+    ("logged out", paired(), port.LoggedOut("unlinked"), "logged_out", False, (sm.Close(), sm.EraseKeys())),
+    ("keys gone", paired("connecting"), port.QrIssued("x", 1), "logged_out", False, (sm.Close(), sm.EraseKeys())),
+    ("replaced", paired(), port.Replaced(), "replaced", True, (sm.Close(),)),
+    ("banned", paired(), port.Banned(101, NOW + 50), "banned", True, (sm.OpenAt(NOW + 50, sm.SPREAD_MS),)),
+    ("banned for ever", paired(), port.Banned(0, 0), "banned", True,
+     (sm.OpenAt(NOW + sm.BAN_UNKNOWN_MS, sm.SPREAD_MS),)),
+    ("banned in pairing", PAIRING, port.Banned(101, NOW + 50), "banned", False, (sm.Close(),)),
+    ("outdated", paired(), port.Outdated(), "outdated", True,
+     (sm.LogLoudly(sm.WORDS["outdated"]), sm.OpenAt(NOW + sm.OUTDATED_RETRY_MS, sm.OUTDATED_RETRY_MS))),
+    # what people ask for
+    ("restart", paired(), sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
+    ("restart replaced", paired("replaced", running=False), sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
+    ("restart waiting", WAITING, sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
+    ("restart banned", paired("banned", running=False), sm.AskedToRestart(), "banned", True, ()),
+    ("restart unpaired", SessionState(), sm.AskedToRestart(), "unpaired", False, ()),
+    ("forgotten", paired(), sm.Forgotten(), "unpaired", False, (sm.Close(), sm.EraseKeys())),
+    # echoes of a session that we close
+    ("echo connected", WAITING, CONNECTED, "failed", True, ()),
+    ("echo disconnected", WAITING, port.Disconnected("x"), "failed", True, ()),
+    ("echo ended", paired("replaced", running=False), port.SessionEnded("x"), "replaced", True, ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "happening", "condition", "wanted", "actions"), [row[1:] for row in TABLE],
+                         ids=[row[0] for row in TABLE])  # fmt: skip
+def test_the_table(
+    state: SessionState, happening: sm.Happening, condition: Condition, wanted: bool, actions: tuple[Action, ...]
+) -> None:
+    """Each row: a state, what happens, the condition after it, whether it stays paired, and what is to be done."""
+    after, done = decide(state, happening, NOW)
+
+    assert (after.condition, after.wanted, done) == (condition, wanted, actions)
+
+
+def test_every_condition_that_is_not_well_has_words() -> None:
+    """A person who looks at the status reads why it is so; when connected there is nothing to say."""
+    for _, state, happening, condition, _, _ in TABLE:
+        after, _ = decide(state, happening, NOW)
+        if after is not state and condition in (
+            "disconnected",
+            "logged_out",
+            "replaced",
+            "banned",
+            "outdated",
+            "failed",
+        ):
+            assert after.reason, (state, happening)
+    assert decide(paired("disconnected"), CONNECTED, NOW)[0].reason is None
+
+
+def test_a_ban_shows_its_end_until_it_is_over() -> None:
+    """`retry_after_ms` is the ban's end, and gone once the session is opened again."""
+    banned, _ = decide(paired(), port.Banned(101, NOW + 50), NOW)
+    opening, _ = decide(banned, sm.Opening(), NOW + 60)
+
+    assert banned.retry_after_ms == NOW + 50
+    assert opening.retry_after_ms is None
+
+
+def test_failures_count_until_it_was_well_for_a_minute() -> None:
+    """A session that connects and breaks at once keeps its growing backoff; one that was well starts anew."""
+    shaky, _ = decide(FRESH, port.ConnectFailed(503, "x"), NOW)
+    well, _ = decide(paired(failures=4), port.ConnectFailed(503, "x"), NOW)
+
+    assert (shaky.failures, well.failures) == (5, 1)
+
+
+def test_a_replayed_pairing_counts_only_if_it_was_never_written_down() -> None:
+    """A journal may hold a pairing of which the row knows nothing (killed in between); everything else is history."""
+    assert replayed(SessionState(), PAIRED).wanted
+    assert replayed(SessionState(), PAIRED).condition == "connecting"
+    for event in (port.LoggedOut("x"), port.Replaced(), port.Disconnected("x"), PAIRED):
+        assert replayed(paired("disconnected"), event) == paired("disconnected")
+
+
+def test_any_story_keeps_the_invariants() -> None:
+    """Random stories: an unpaired session is never planned to open, a connected one runs, nothing raises."""
+    happenings: list[sm.Happening] = [row[2] for row in TABLE]
+    for seed in range(300):
+        rng, state, planned = Random(seed), SessionState(), False
+        for _ in range(60):
+            state, actions = decide(state, rng.choice(happenings), NOW + rng.randrange(200_000))
+            for action in actions:
+                planned = planned if isinstance(action, sm.Watch | sm.LogLoudly | sm.EraseKeys) else True
+                planned = planned and not isinstance(action, sm.Close)
+            if planned:
+                assert state.wanted or state.pairing or state.running
+            if state.condition == "connected":
+                assert state.running
+                assert state.wanted
+            assert not (state.pairing and state.wanted)
+            assert msgspec.json.encode(state)
