@@ -56,6 +56,14 @@ class Hooks:
         found: Callback = wait_for(f"{kind} at {key}; came: {[it.body for it in self.of(key)]}", first, timeout_s)
         return found
 
+    def wait_text(self, key: str, text: str, timeout_s: float = WAIT_S) -> dict[str, Any]:
+        """ReceivedCallback with this text."""
+        return self.wait(key, "ReceivedCallback", lambda it: it.get("text", {}).get("message") == text, timeout_s).body
+
+    def wait_delivery(self, key: str, message_id: str) -> dict[str, Any]:
+        """DeliveryCallback of this message."""
+        return self.wait(key, "DeliveryCallback", lambda it: it["messageId"] == message_id).body
+
     def wait_status(self, key: str, message_id: str, status: str) -> None:
         """MessageStatusCallback with this status for this message."""
         self.wait(key, "MessageStatusCallback", lambda it: it["status"] == status and message_id in it["ids"])

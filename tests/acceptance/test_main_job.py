@@ -76,14 +76,14 @@ def test_two_instances_exchange_texts(
         text = f"Olá from {key} ✓"
         accepted = sender[0].send_text(receiver[1].number, text)
 
-        received = hooks.wait(peer, "ReceivedCallback", lambda body, text=text: body["text"]["message"] == text).body
+        received = hooks.wait_text(peer, text)
         assert received["phone"] == sender[1].number
         assert received["fromMe"] is False
         assert received["isGroup"] is False
         assert received["connectedPhone"] == receiver[1].number
         assert "image" not in received
         ours = accepted["messageId"]
-        delivery = hooks.wait(key, "DeliveryCallback", lambda body, ours=ours: body["messageId"] == ours).body
+        delivery = hooks.wait_delivery(key, ours)
         assert delivery["zaapId"] == accepted["zaapId"]
         assert delivery["phone"] == receiver[1].number
         for status in ("SENT", "RECEIVED"):
@@ -96,7 +96,7 @@ def test_a_customers_phone_and_the_instance_talk(product: Product, shop: tuple[I
     """A plain phone writes, the instance replies to that message, and the phone sees the quote."""
     customer = product.phone("5511977770003", "Maria")
     customer.send_text(SHOP, "Tem tomada?")
-    asked = hooks.wait("shop", "ReceivedCallback", lambda body: body["text"]["message"] == "Tem tomada?").body
+    asked = hooks.wait_text("shop", "Tem tomada?")
     assert asked["senderName"] == "Maria"
 
     shop[0].send_text(customer.number, "Temos!", messageId=asked["messageId"])
@@ -165,6 +165,6 @@ def test_sessions_come_back_after_a_restart_without_a_new_qr(
 
         instance.wait_connected()
         customer.send_text("5511999990007", "still there?")
-        hooks.wait("restart", "ReceivedCallback", lambda body: body["text"]["message"] == "still there?")
+        hooks.wait_text("restart", "still there?")
     finally:
         product.stop()

@@ -140,7 +140,7 @@ class Sender:
             await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
         except (EngineRefused, TomadaError) as error:
             log.info("sender.not_taken", instance=message.instance_id, reason=str(error))
-            await self._store.give_back(message, counted=False)
+            await self._store.give_back(message.instance_id, message.zaap_id, counted=False)
             return False
         else:
             return await self._outcome(message, outcome)
@@ -152,7 +152,7 @@ class Sender:
             async with asyncio.timeout(OUTCOME_TIMEOUT_S):
                 return await outcome
         except TimeoutError:
-            await self._store.give_back(message, counted=True)
+            await self._store.give_back(message.instance_id, message.zaap_id, counted=True)
             return False
 
     def _pause_s(self, message: Outgoing) -> float:

@@ -9,7 +9,7 @@ import msgspec
 
 from tomada.engine.port import Content
 from tomada.postgres.group_commit import Statement
-from tomada.postgres.pool import Pool
+from tomada.postgres.pool import Connection, Pool
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -26,9 +26,14 @@ class Outgoing(msgspec.Struct, frozen=True):
     attempts: int
     created_ms: int
     wa_id: str | None = None
+    settled_ms: int | None = None
 
 
-_COLUMNS = "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id"
+DELETED_WORDS = "The instance was deleted before this message was sent"
+
+_COLUMNS = (
+    "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id, settled_ms"
+)
 
 # Null when the queue is full. The count reads the partial index of waiting rows only. Written again under the same ids
 # it finds its own row, so it may be repeated after a lost connection.
@@ -115,6 +120,17 @@ where instance_id = $1 and state = 'queued' and ($3::text is null or zaap_id = $
 returning zaap_id
 """
 
+_FAIL_ALL = f"""
+update outgoing_message set state = 'failed', error = $2, settled_ms = real_now_ms()
+where instance_id = $1 and state in ('queued', 'sending') returning {_COLUMNS}
+"""
+
+
+async def fail_all(connection: Connection, instance_id: str, error: str) -> list[Outgoing]:
+    """In the caller's transaction: nothing of what waits will be sent; returns it in order, to be reported."""
+    failed = [_outgoing(row) for row in await connection.fetch(_FAIL_ALL, instance_id, error)]
+    return sorted(failed, key=lambda message: message.number)
+
 
 def _outgoing(row: Any) -> Outgoing:
     return msgspec.convert({**row, "content": msgspec.json.decode(row["content"])}, Outgoing)
@@ -135,9 +151,9 @@ class MessageStore:
         """Commit that this message is now given to the engine; False if it was removed meanwhile."""
         return await self._pool.fetchval(_CLAIM, message.instance_id, message.number) is not None
 
-    async def give_back(self, message: Outgoing, *, counted: bool) -> None:
+    async def give_back(self, instance_id: str, zaap_id: str, *, counted: bool) -> None:
         """Back to the head of the queue. `counted` False: the engine never took it, so it was no attempt."""
-        await self._pool.execute(_GIVE_BACK, message.instance_id, message.zaap_id, 0 if counted else 1)
+        await self._pool.execute(_GIVE_BACK, instance_id, zaap_id, 0 if counted else 1)
 
     async def settle_sent(self, instance_id: str, zaap_id: str, wa_id: str) -> Outgoing | None:
         """WhatsApp took it. Idempotent; None if there is no such message (its instance was deleted)."""

@@ -1,0 +1,211 @@
+"""What becomes of an engine's event: the one place where sessions, messages and callbacks meet.
+
+`Pipeline.handle` is what the host calls for every event, in order per instance, and calls again until it returns. So it
+is idempotent: what it writes is settled once (messages) or recorded under a key that says what it is (callbacks), and
+the host acknowledges the machine's journal only after it has returned. Nothing here is kept in memory that a restart
+would miss, save what spares a look-up or a repeated notice.
+
+    message_received ─▶ ReceivedCallback
+    receipt_received ─▶ MessageStatusCallback
+    message_sent     ─▶ the message is settled; DeliveryCallback, MessageStatusCallback SENT, ReceivedCallback fromMe
+    message_failed   ─▶ back to the queue if its outcome is unknown, else DeliveryCallback with the error
+    connected        ─▶ ConnectedCallback; the queue is woken
+    any end of that  ─▶ DisconnectedCallback, once per end
+"""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from tomada.callbacks import events
+from tomada.callbacks.recorder import Recorder
+from tomada.callbacks.shapes import DISCONNECTED_WORDS, Facts
+from tomada.engine import port
+from tomada.kit.clock import Clock
+from tomada.messages.store import MessageStore, Outgoing
+
+log = structlog.get_logger(__name__)
+
+_ENDS: dict[type[port.EngineEvent], str] = {
+    port.Disconnected: DISCONNECTED_WORDS,
+    port.LoggedOut: DISCONNECTED_WORDS,
+    port.Replaced: f"{DISCONNECTED_WORDS}: the same device was connected somewhere else",
+    port.Banned: f"{DISCONNECTED_WORDS}: WhatsApp refuses this number for a while",
+    port.Outdated: f"{DISCONNECTED_WORDS}: WhatsApp refuses this version, the operator must upgrade",
+}
+
+# (instance id, chat, WhatsApp id) -> who wrote that message and its text, if it was received here.
+FindReceived = Callable[[str, str, str], Awaitable[tuple[str, str] | None]]
+ConnectedPhone = Callable[[str], Awaitable[str]]  # instance id -> the number of its phone, empty if there is none
+
+
+class Pipeline:
+    """Handles events of all instances of this node."""
+
+    def __init__(
+        self,
+        messages: MessageStore,
+        recorder: Recorder,
+        connected_phone: ConnectedPhone,
+        find_received: FindReceived,
+        clock: Clock,
+        wake: Callable[[str], None],
+        settled: Callable[[str, bool], None],
+    ) -> None:
+        self._messages = messages
+        self._recorder = recorder
+        self._connected_phone = connected_phone
+        self._find_received = find_received
+        self._clock = clock
+        self._wake = wake
+        self._settled = settled
+        self._facts: dict[str, Facts] = {}  # spares a query per event
+        self._last_told: dict[str, type[port.EngineEvent]] = {}  # spares the integrator the same notice again and again
+
+    async def handle(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
+        """Commit what follows from an event. Raises when the database is away; call it again then."""
+        match event:
+            case port.MessageReceived():
+                await self._received(instance_id, event)
+            case port.ReceiptReceived():
+                await self._receipt(instance_id, event)
+            case port.MessageSent():
+                await self._sent(instance_id, event)
+            case port.MessageFailed():
+                await self._failed(instance_id, event)
+            case port.ChatPresence():
+                facts = await self._facts_of(instance_id)
+                await self._recorder.record([events.presence_chat(facts, event, self._occurrence(journal))])
+            case port.Connected():
+                await self._connected(instance_id, event, journal)
+            case _ if type(event) in _ENDS:
+                await self._ended(instance_id, event, journal)
+
+    async def gave_up(self, message: Outgoing, error: str) -> None:
+        """Settle a message as failed and tell its DeliveryCallback; idempotent."""
+        settled = await self._messages.settle_failed(message.instance_id, message.zaap_id, error)
+        if settled is not None:
+            await self._tell_failure(settled, error)
+
+    async def resolve(self, message: Outgoing) -> port.Content:
+        """The content with the wire's ids (of what is quoted or edited) replaced by WhatsApp's."""
+        content = message.content
+        if content.edits_wa_id is not None:
+            edited = await self._messages.by_message_id(message.instance_id, content.edits_wa_id)
+            if edited is not None and edited.wa_id is not None:
+                content = msgspec.structs.replace(content, edits_wa_id=edited.wa_id)
+        if content.quote is not None:
+            content = msgspec.structs.replace(content, quote=await self._quote(message, content.quote.wa_id))
+        return content
+
+    def forget(self, instance_id: str) -> None:
+        """The instance is gone."""
+        self._facts.pop(instance_id, None)
+        self._last_told.pop(instance_id, None)
+
+    # --- one kind each ---
+
+    async def _received(self, instance_id: str, event: port.MessageReceived) -> None:
+        facts = await self._facts_of(instance_id)
+        wa_ids = tuple(wa_id for wa_id in (event.edited_wa_id, event.quoted_wa_id) if wa_id)
+        ours = await self._messages.message_ids(instance_id, wa_ids) if wa_ids else {}
+        shown = event.edited_wa_id or event.wa_id
+        quoted = event.quoted_wa_id
+        record = events.received(
+            facts,
+            event,
+            message_id=ours.get(shown, shown),
+            reference_id=ours.get(quoted, quoted) if quoted else None,
+        )
+        await self._recorder.record([record])
+
+    async def _receipt(self, instance_id: str, event: port.ReceiptReceived) -> None:
+        facts = await self._facts_of(instance_id)
+        ours = await self._messages.message_ids(instance_id, event.wa_ids)
+        shown = [ours.get(wa_id, wa_id) for wa_id in event.wa_ids]
+        await self._recorder.record([events.message_status(facts, event, shown)])
+
+    async def _sent(self, instance_id: str, event: port.MessageSent) -> None:
+        message = await self._messages.settle_sent(instance_id, event.zaap_id, event.wa_id)
+        if message is not None:
+            facts = await self._facts_of(instance_id)
+            names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
+            quote = message.content.quote
+            from_me = events.received_from_api(
+                facts,
+                chat=message.chat,
+                content=message.content,
+                reference_id=quote.wa_id if quote else None,
+                **names,  # type: ignore[arg-type]
+            )
+            await self._recorder.record(
+                [
+                    events.delivery(facts, phone=message.chat, **names),  # type: ignore[arg-type]
+                    events.message_sent(facts, phone=message.chat, **names),  # type: ignore[arg-type]
+                    from_me,
+                ]
+            )
+        self._settled(event.zaap_id, True)
+
+    async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
+        if event.unknown:
+            await self._messages.give_back(instance_id, event.zaap_id, counted=True)
+        else:
+            message = await self._messages.settle_failed(instance_id, event.zaap_id, event.error)
+            if message is not None:
+                await self._tell_failure(message, event.error)
+        self._settled(event.zaap_id, not event.unknown)
+
+    async def _connected(self, instance_id: str, event: port.Connected, journal: int | None) -> None:
+        facts = Facts(instance_id, event.phone, event.push_name)
+        await self._recorder.record([events.connected(facts, event, self._clock.now_ms(), self._occurrence(journal))])
+        self._facts[instance_id] = facts
+        self._last_told[instance_id] = port.Connected
+        self._wake(instance_id)
+
+    async def _ended(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
+        if self._last_told.get(instance_id) is type(event):
+            return
+        facts = await self._facts_of(instance_id)
+        words = _ENDS[type(event)]
+        await self._recorder.record(
+            [events.disconnected(facts, self._clock.now_ms(), self._occurrence(journal), words)]
+        )
+        self._last_told[instance_id] = type(event)
+        if isinstance(event, port.LoggedOut):
+            self._facts.pop(instance_id, None)
+
+    # --- helpers ---
+
+    async def _tell_failure(self, message: Outgoing, error: str) -> None:
+        facts = await self._facts_of(message.instance_id)
+        failure = events.delivery(
+            facts,
+            phone=message.chat,
+            zaap_id=message.zaap_id,
+            message_id=message.message_id,
+            at_ms=self._clock.now_ms(),
+            error=error,
+        )
+        await self._recorder.record([failure])
+
+    async def _quote(self, message: Outgoing, shown_id: str) -> port.Quote:
+        ours = await self._messages.by_message_id(message.instance_id, shown_id)
+        if ours is not None and ours.wa_id is not None:
+            phone = (await self._facts_of(message.instance_id)).connected_phone
+            return port.Quote(ours.wa_id, phone, ours.content.message)
+        found = await self._find_received(message.instance_id, message.chat, shown_id)
+        return port.Quote(shown_id, *(found or (message.chat, "")))
+
+    async def _facts_of(self, instance_id: str) -> Facts:
+        facts = self._facts.get(instance_id)
+        if facts is None:
+            facts = Facts(instance_id, await self._connected_phone(instance_id))
+            if facts.connected_phone:
+                self._facts[instance_id] = facts
+        return facts
+
+    def _occurrence(self, journal: int | None) -> str:
+        """Names this time that something happened: the journal's number, which is unique, or the moment."""
+        return f"{journal or self._clock.now_ms()}"
