@@ -13,6 +13,7 @@ from tomada.sandbox.node import GROUP_SERVER, AttrValue, Jid, Node, element
 from tomada.sandbox.phone import NetworkRefused, Phone
 from tomada.sandbox.phone_content import BadRequest, compose
 from tomada.sandbox.phone_log import LogEntry
+from tomada.sandbox.phone_polls import open_vote
 from tomada.sandbox.phone_reading import describe, media_of
 from tomada.sandbox.phone_requests import SendBody
 from tomada.sandbox.protos import e2e
@@ -105,7 +106,10 @@ def find_chat(phone: Phone, to: str) -> Jid:
 
 def show_message(phone: Phone, entry: LogEntry) -> dict[str, Any]:
     """One message as the control routes list it; times in epoch milliseconds."""
-    described = describe(e2e.Message.FromString(entry.payload))
+    message = e2e.Message.FromString(entry.payload)
+    described = describe(message)
+    if described["kind"] == "pollVote":
+        described["options"] = _vote(phone, entry, message.pollUpdateMessage)
     for name in ("quotedFrom", "mentioned"):
         if name in described:
             described[name] = _as_numbers(phone, described[name])
@@ -147,6 +151,16 @@ def media_content(phone: Phone, message_id: str) -> tuple[bytes, str]:
     if uploaded is None:
         raise BadRequest("the media server does not have it")
     return decrypt_media(kind, part.mediaKey, uploaded, part.fileSHA256), str(part.mimetype)
+
+
+def _vote(phone: Phone, entry: LogEntry, update: Any) -> list[str] | None:
+    """The options a vote chose; None if this phone cannot tell."""
+    poll = phone.log.find(update.pollCreationMessageKey.ID)
+    accounts = [phone.network.devices(number) for number in (poll.sender if poll else "", entry.sender)]
+    if poll is None or not all(accounts):
+        return None
+    author, voter = (devices[0].lid for devices in accounts)
+    return open_vote(e2e.Message.FromString(poll.payload), poll.id, author, voter, update.vote)
 
 
 def _as_numbers(phone: Phone, addresses: str | list[str]) -> str | list[str]:

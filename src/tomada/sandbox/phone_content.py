@@ -6,18 +6,15 @@ the phone's log, because the wire wants to know who wrote them. `BadRequest` say
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from tomada.sandbox import protos
-from tomada.sandbox.curve import hkdf
 from tomada.sandbox.media_crypto import UPLOAD_KINDS, encrypt_media
 from tomada.sandbox.node import Jid
 from tomada.sandbox.phone import Phone
 from tomada.sandbox.phone_log import LogEntry
+from tomada.sandbox.phone_polls import options_of, seal_vote
 from tomada.sandbox.phone_reading import content_field, unwrap
 from tomada.sandbox.phone_requests import KINDS, ContactBody, MediaBody, PollBody, SendBody, VoteBody
 from tomada.sandbox.phone_samples import MIMETYPES, sample
@@ -135,21 +132,14 @@ def _put_vote(phone: Phone, chat: Jid, message: Any, body: SendBody) -> None:
     assert vote is not None
     target = _find(phone, vote.id)
     poll = protos.e2e.Message.FromString(target.payload)
-    part = getattr(poll, content_field(poll))
-    offered = [option.optionName for option in part.options] if hasattr(part, "selectableOptionsCount") else []
+    offered = options_of(poll)
     if not offered or not set(vote.options) <= set(offered):
         raise BadRequest("that message is no poll with these options")
-    chosen = protos.e2e.PollVoteMessage(
-        selectedOptions=[hashlib.sha256(option.encode()).digest() for option in vote.options]
-    )
-    voter, author = str(phone.lid), str(_lid(phone, target.sender))
-    about = (vote.id + author + voter + "Poll Vote").encode()
-    key = hkdf(poll.messageContextInfo.messageSecret, 32, info=about)
-    nonce = phone.random_bytes(12)
+    author = _lid(phone, target.sender)
+    sealed = seal_vote(poll, vote.id, author, phone.lid, vote.options, phone.random_bytes(12))
     update = message.pollUpdateMessage
     _put_key(phone, chat, update.pollCreationMessageKey, target)
-    update.vote.encPayload = AESGCM(key).encrypt(nonce, chosen.SerializeToString(), f"{vote.id}\0{voter}".encode())
-    update.vote.encIV = nonce
+    update.vote.CopyFrom(sealed)
     update.senderTimestampMS = phone.clock.now_ms()
 
 

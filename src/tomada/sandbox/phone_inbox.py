@@ -116,20 +116,22 @@ async def _confirm(phone: Phone, node: Node) -> None:
 
 
 async def _retry(phone: Phone, node: Node) -> None:
+    """Send again what a device could not read: a message of ours, or something between our own devices."""
     retry, asker = node.child("retry"), node.jid("participant") or node.jid("from")
-    entry = phone.log.find(node.text("id"))
-    if retry is None or asker is None or entry is None or not entry.from_me:
-        _log.info("%s: a retry for a message that is not ours: %s", phone.number, node)
-        return
-    address = _as_lid(phone, asker)
-    count = int(retry.text("count", "1"))
+    address = _as_lid(phone, asker) if asker else None
+    count = int(retry.text("count", "1")) if retry else RETRIES_MAX + 1
     if address is None or count > RETRIES_MAX:
         return
     bundle = phone_outbox.read_bundle(node) if node.child("keys") else None
+    message_id = node.text("id")
+    entry = phone.log.find(message_id)
     try:
-        await phone_outbox.resend(phone, entry, address, count=count, bundle=bundle)
+        if entry is not None and entry.from_me:
+            await phone_outbox.resend(phone, entry, address, count=count, bundle=bundle)
+        elif not await phone_outbox.resend_peer(phone, message_id, address, count=count, bundle=bundle):
+            _log.info("%s: a retry for %s, which is not ours", phone.number, message_id)
     except (NetworkRefused, CannotDecrypt) as error:
-        _log.warning("%s: cannot answer the retry of %s: %s", phone.number, entry.id, error)
+        _log.warning("%s: cannot answer the retry of %s: %s", phone.number, message_id, error)
 
 
 def _receipt(phone: Phone, node: Node, kind: str) -> None:

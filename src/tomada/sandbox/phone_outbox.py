@@ -19,6 +19,7 @@ from tomada.sandbox.phone_log import LogEntry
 from tomada.sandbox.phone_reading import media_type, stanza_type
 from tomada.sandbox.ratchet import Bundle, Envelope
 
+_PEER_PREFIX = "peer/"
 _Attrs = dict[str, AttrValue | int | bool | None]
 
 
@@ -46,11 +47,20 @@ async def send(phone: Phone, chat: Jid, message: Any, *, edit: str | None = None
 
 async def send_peer(phone: Phone, companion: Jid, message: Any) -> None:
     """Send something between devices of this account, which no person sees."""
-    await _ensure_sessions(phone, [companion])
-    envelope = phone.sessions.encrypt(companion, message.SerializeToString())
-    phone.store.commit()
-    attrs: _Attrs = {"id": phone.new_id(), "to": companion, "type": "text", "category": "peer"}
-    await phone.submit(element("message", attrs, [_enc(envelope)]))
+    message_id = phone.new_id()
+    phone.store.put(_PEER_PREFIX + message_id, message.SerializeToString())
+    await _send_to_companion(phone, companion, message_id, message.SerializeToString(), None)
+
+
+async def resend_peer(phone: Phone, message_id: str, asker: Jid, *, count: int, bundle: Bundle | None) -> bool:
+    """Answer a companion that could not read what `send_peer` sent; False if there is no such message."""
+    content = phone.store.get(_PEER_PREFIX + message_id)
+    if content is None or asker.bare != phone.lid:
+        return False
+    if bundle is not None:
+        phone.sessions.start(asker, bundle)
+    await _send_to_companion(phone, asker, message_id, content, count)
+    return True
 
 
 async def resend(phone: Phone, entry: LogEntry, asker: Jid, *, count: int, bundle: Bundle | None) -> None:
@@ -116,6 +126,14 @@ async def group_members(phone: Phone, group: Jid) -> list[str]:
 def chat_jid(phone: Phone, chat: str) -> Jid:
     """The address of a chat as the log names it: a group address or a number; `NetworkRefused` if nobody has it."""
     return Jid.parse(chat) if "@" in chat else _device_jid(phone, chat, 0)
+
+
+async def _send_to_companion(phone: Phone, companion: Jid, message_id: str, content: bytes, count: int | None) -> None:
+    await _ensure_sessions(phone, [companion])
+    envelope = phone.sessions.encrypt(companion, content)
+    phone.store.commit()
+    attrs: _Attrs = {"id": message_id, "to": companion, "type": "text", "category": "peer"}
+    await phone.submit(element("message", attrs, [_enc(envelope, count=count)]))
 
 
 async def _chat_stanza(phone: Phone, chat: Jid, message: Any, attrs: _Attrs) -> Node:

@@ -25,7 +25,7 @@ async def welcome(phone: Phone, companion: Jid) -> None:
     """Give a companion the key, after making sure that there is a name to read."""
     async with phone.settings_lock:
         if _collection(phone, appstate.PUSH_NAME_COLLECTION).version == 0:
-            await _write_name(phone)
+            await _write_name(phone, phone.name)
     key = _key(phone)
     message = appstate.key_share(key, phone.record.raw_id, phone.clock.now_ms())
     await phone_outbox.send_peer(phone, companion, message)
@@ -33,11 +33,10 @@ async def welcome(phone: Phone, companion: Jid) -> None:
 
 async def rename(phone: Phone, name: str) -> None:
     """Change the push name, here and on all companions."""
-    phone.update(msgspec.structs.replace(phone.record, name=name))
-    await phone.network.attach(phone)
     async with phone.settings_lock:
         if phone.store.get(_KEY_NAME) is not None:
-            await _write_name(phone)
+            await _write_name(phone, name)
+        await _set_name(phone, name)
 
 
 async def catch_up(phone: Phone, name: str) -> None:
@@ -52,8 +51,7 @@ async def catch_up(phone: Phone, name: str) -> None:
                 return
 
 
-async def _write_name(phone: Phone) -> None:
-    name = phone.name
+async def _write_name(phone: Phone, name: str) -> None:
     for _ in range(_ATTEMPTS_MAX):
         collection = _collection(phone, appstate.PUSH_NAME_COLLECTION)
         value = appstate.push_name_value(name, phone.clock.now_ms())
@@ -97,10 +95,14 @@ async def _apply(phone: Phone, collection: Collection, answer: Node) -> None:
         for mutation in mutations:
             name = _pushed_name(mutation.index, mutation.value) or name
     _keep(phone, collection)
+    phone.store.commit()
+    await _set_name(phone, name)
+
+
+async def _set_name(phone: Phone, name: str) -> None:
     if name != phone.name:
         phone.update(msgspec.structs.replace(phone.record, name=name))
         await phone.network.attach(phone)
-    phone.store.commit()
 
 
 def _pushed_name(index: list[str], value: Any) -> str:

@@ -125,8 +125,23 @@ class Child:
 
     async def vote(self, id: str) -> list[str]:  # noqa: A002
         """Decrypt the poll vote with this id; the hashes of the chosen options, in hex."""
-        vote = await self.client.decrypt_poll_vote(self.messages[id])
-        return [chosen.hex() for chosen in vote.selectedOptions]
+        from neonize.proto.Neonize_pb2 import ReturnFunctionWithError
+
+        # The wrapper forgets to unpack the answer of the library, so it is done here.
+        body = self.messages[id].SerializeToString()
+        library = self.client._NewAClient__client
+        answer = await library.DecryptPollVote(self.client.uuid, body, len(body))
+        vote = ReturnFunctionWithError.FromString(answer.contents.get_bytes())
+        if vote.Error:
+            raise RuntimeError(vote.Error)
+        return [chosen.hex() for chosen in vote.PollVoteMessage.selectedOptions]
+
+    async def cast(self, id: str, option: str) -> str:  # noqa: A002
+        """Vote for one option of a poll that we received; the vote's id."""
+        poll = self.messages[id].Info
+        vote = await self.client.build_poll_vote(poll, [option])
+        response = await self.client.send_message(poll.MessageSource.Chat, vote)
+        return str(response.ID)
 
     async def presence(self, available: bool) -> None:
         """Say that we are there, or not."""

@@ -160,6 +160,9 @@ async def test_the_other_kinds_arrive_as_themselves(scene: Scene) -> None:
     await scene.engine.wait("MessageEv", _with_id(vote))
     got = await scene.engine.wait("MessageEv", lambda e: e["id"] == poll)
     assert "pollCreationMessageV3" in got["kinds"]
+    cast = await scene.engine.do("cast", id=poll, option="later")
+    listed = await scene.control.message(CUSTOMER, lambda one: one["id"] == cast)
+    assert (listed["kind"], listed["target"], listed["options"]) == ("pollVote", poll, ["later"])
     chosen = await scene.engine.do("vote", id=vote)
     assert chosen == [hashlib.sha256(b"now").hexdigest()]
     edited = await scene.customer_sends(edit={"id": first, "text": "second"})

@@ -1,10 +1,10 @@
 """One phone's Signal code against another's: what one encrypts the other reads, once, in any order."""
 
 import random  # noqa: TID251 - seeded shuffles, so that a failure replays
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from memory_blobs import MemoryBlobs
 
 from tomada.sandbox.curve import KeyPair
 from tomada.sandbox.node import Jid
@@ -13,6 +13,7 @@ from tomada.sandbox.ratchet import Bundle, Envelope
 from tomada.sandbox.signal_chain import CannotDecrypt, DuplicateMessage
 from tomada.sandbox.signal_sessions import SignalSessions, sign_prekey
 from tomada.sandbox.signal_wire import MalformedMessage, PrekeyMessage, read_fields, write_fields
+from tomada.sandbox.storage import Storage
 
 GROUP = Jid("120363000000000001", "g.us")
 
@@ -20,7 +21,7 @@ GROUP = Jid("120363000000000001", "g.us")
 class Party:
     """A device with its keys, and the way others see it."""
 
-    def __init__(self, user: str, blobs: MemoryBlobs) -> None:
+    def __init__(self, user: str, blobs: Storage) -> None:
         self.address = Jid(user, "lid")
         self.identity, self.prekey = KeyPair(), KeyPair()
         self.store = PhoneStore(blobs, user)
@@ -38,9 +39,16 @@ class Party:
 
 
 @pytest.fixture
-def pair() -> tuple[Party, Party]:
+def blobs(tmp_path: Path) -> Iterator[Storage]:
+    """The store of a sandbox."""
+    storage = Storage(tmp_path)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def pair(blobs: Storage) -> tuple[Party, Party]:
     """Two devices; the first has the second's bundle."""
-    blobs = MemoryBlobs()
     alice, bob = Party("1", blobs), Party("2", blobs)
     alice.sessions.start(bob.address, bob.bundle())
     return alice, bob
@@ -65,9 +73,9 @@ def test_introductions_end_with_the_first_answer(pair: tuple[Party, Party]) -> N
     assert alice.sessions.encrypt(bob.address, b"four").kind == "msg"
 
 
-def test_a_device_without_one_time_prekeys_can_be_reached() -> None:
+def test_a_device_without_one_time_prekeys_can_be_reached(blobs: Storage) -> None:
     """The one-time key is optional on both sides."""
-    alice, bob = Party("1", MemoryBlobs()), Party("2", MemoryBlobs())
+    alice, bob = Party("1", blobs), Party("2", blobs)
     alice.sessions.start(bob.address, bob.bundle(one_time=False))
     assert _tell(alice, bob, b"hello")() == b"hello"
 
@@ -126,29 +134,28 @@ def test_both_may_introduce_themselves_at_once(pair: tuple[Party, Party]) -> Non
         assert _tell(bob, alice, b"b%d" % number)() == b"b%d" % number
 
 
-def test_a_new_bundle_heals_a_lost_session(pair: tuple[Party, Party]) -> None:
+def test_a_new_bundle_heals_a_lost_session(pair: tuple[Party, Party], blobs: Storage) -> None:
     """A receiver that lost its keys is reached again through a new introduction (what a retry with keys does)."""
     alice, bob = pair
     _tell(alice, bob, b"one")()
-    bob.sessions = SignalSessions(PhoneStore(MemoryBlobs(), "x"), bob.identity, bob.prekey, 7)
-    _tell(bob_view := alice, bob, b"lost")
+    _tell(bob, alice, b"two")()
+    bob.sessions = SignalSessions(PhoneStore(blobs, "elsewhere"), bob.identity, bob.prekey, 7)
     with pytest.raises(CannotDecrypt):
-        bob.sessions.decrypt(bob_view.address, Envelope("msg", alice.sessions.encrypt(bob.address, b"x").data))
+        _tell(alice, bob, b"lost")()
     alice.sessions.start(bob.address, bob.bundle())
     assert _tell(alice, bob, b"again")() == b"again"
 
 
-def test_a_forged_signed_prekey_is_refused() -> None:
+def test_a_forged_signed_prekey_is_refused(blobs: Storage) -> None:
     """A bundle whose medium-term key another identity signed starts no session."""
-    alice, bob = Party("1", MemoryBlobs()), Party("2", MemoryBlobs())
+    alice, bob = Party("1", blobs), Party("2", blobs)
     forged = Bundle(alice.identity.public, 7, sign_prekey(bob.identity, bob.prekey))
     with pytest.raises(CannotDecrypt, match="not signed"):
         alice.sessions.start(bob.address, forged)
 
 
-def test_group_messages_reach_those_who_got_the_key() -> None:
+def test_group_messages_reach_those_who_got_the_key(blobs: Storage) -> None:
     """One ciphertext serves every member; without the sender key, or changed, it is refused."""
-    blobs = MemoryBlobs()
     alice, bob, carol = Party("1", blobs), Party("2", blobs), Party("3", blobs)
     bob.sessions.accept_sender_key(GROUP, alice.address, alice.sessions.sender_key_distribution(GROUP))
     sent = [alice.sessions.encrypt_group(GROUP, b"%d" % number).data for number in range(4)]
@@ -164,9 +171,9 @@ def test_group_messages_reach_those_who_got_the_key() -> None:
     assert carol.sessions.decrypt_group(GROUP, alice.address, last) == b"last"
 
 
-def test_sender_keys_are_given_once_per_device() -> None:
+def test_sender_keys_are_given_once_per_device(blobs: Storage) -> None:
     """Only devices that were not given the key are listed; when one leaves, the key is new to everyone."""
-    alice = Party("1", MemoryBlobs())
+    alice = Party("1", blobs)
     others = [Jid("2", "lid"), Jid("2", "lid", 1)]
     assert alice.sessions.share_sender_key(GROUP, others) == others
     alice.sessions.mark_sender_key_given(GROUP, others[:1])
