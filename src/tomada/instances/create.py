@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from tomada.errors import BadInput, LimitReached
+from tomada.errors import BadAddress, BadInput, LimitReached
 from tomada.instances.model import CALLBACK_FIELDS, Created, NewInstance
 from tomada.instances.store import CREATE
 from tomada.kit import ids
+from tomada.kit.addresses import AddressRefused
 from tomada.kit.sealing import Sealer, token_hash
 from tomada.postgres.group_commit import GroupCommit
 
@@ -19,7 +20,7 @@ NAME_LENGTH_MAX = 255
 MESSAGE_LENGTH_MAX = 4096
 URL_LENGTH_MAX = 2048
 
-# Raises BadAddress for a URL that must not be called; see kit/addresses.py.
+# Raises AddressRefused for a URL that must not be called; see kit/addresses.py.
 CheckUrl = Callable[[str], object]
 
 
@@ -54,7 +55,10 @@ def checked_url(value: str | None, check_url: CheckUrl) -> str | None:
     """A callback URL as it is stored: untouched, or None for an empty one. Raises BadAddress, BadInput."""
     if value is None or not value.strip():
         return None
-    check_url(_bounded(value, "URL", URL_LENGTH_MAX))
+    try:
+        check_url(_bounded(value, "URL", URL_LENGTH_MAX))
+    except AddressRefused as refused:
+        raise BadAddress(str(refused)) from None
     return value
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+import asyncpg
 import pytest
 
 from tests.integration.wire.client import Client
@@ -16,7 +17,8 @@ from tomada.kit.addresses import AddressRules, check_url
 from tomada.kit.clock import SystemClock
 from tomada.kit.sealing import Sealer
 from tomada.postgres.group_commit import GroupCommit
-from tomada.postgres.pool import Pool
+from tomada.postgres.launcher import EmbeddedServer
+from tomada.postgres.pool import Pool, connect
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
 from tomada.wire.ports import Ports, WireSettings
@@ -41,6 +43,14 @@ class Wire(NamedTuple):
             self.ports.accounts, self.ports.sealer, name, instances_max=limit, with_client_token=client_token
         )
 
+    async def instance(self, account: NewAccount, **fields: object) -> str:
+        """A new instance of this account: its path."""
+        answer = await self.partner(account).call(
+            "POST", "/instances/integrator/on-demand", json={"name": "Loja", **fields}
+        )
+        created = answer.json()
+        return f"/instances/{created['id']}/token/{created['token']}"
+
     def client(self, headers: dict[str, str] | None = None) -> Client:
         """A client with these headers on every call."""
         return Client(self.url, headers)
@@ -50,9 +60,13 @@ class Wire(NamedTuple):
         return self.client({"Authorization": f"Bearer {account.partner_token}"})
 
 
-@pytest.fixture
-async def wire(pool: Pool) -> AsyncIterator[Wire]:
-    """The wire, served on a free port."""
+@pytest.fixture(scope="session")
+async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIterator[Wire]:
+    """The wire, served on a free port; one for all tests, each of which makes its own account."""
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute(f"create database wire template {migrated_template}")
+    await connection.close()
+    pool = await connect(postgres.dsn_of("wire"))
     sessions, messages = StubSessions(), StubMessages()
     committer = GroupCommit(pool)
 
@@ -74,3 +88,12 @@ async def wire(pool: Pool) -> AsyncIterator[Wire]:
     async with serving(AccessLog(build_app(ports), SystemClock()), "127.0.0.1", 0) as url:
         yield Wire(url, ports, sessions, messages, pool)
     await committer.close()
+    pool.terminate()
+
+
+@pytest.fixture
+def wire(running: Wire) -> Wire:
+    """The running wire, with fresh stand-ins."""
+    running.sessions.reset()
+    running.messages.reset()
+    return running

@@ -17,6 +17,10 @@ class StubSessions:
     """Sessions that remember what they were asked; `known` holds what status answers."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
         self.known: dict[str, SessionStatus] = {}
         self.asked: list[tuple[str, ...]] = []
         self.fails: Exception | None = None
@@ -57,6 +61,10 @@ class StubMessages:
     """A queue in memory, in the shape of the messages domain."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
         self.rows: list[tuple[str, Outgoing]] = []
         self.fails: Exception | None = None
 

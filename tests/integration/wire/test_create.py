@@ -116,7 +116,7 @@ async def test_bad_body(wire: Wire, body: Any, words: str) -> None:
     assert answer.status == 400, answer.body
     assert words.lower() in answer.json()["error"].lower()
     assert answer.headers["content-type"].startswith("application/json")
-    assert await wire.pool.fetchval("select count(*) from instance") == 0
+    assert await wire.pool.fetchval("select count(*) from instance where account_id = $1", account.id) == 0
 
 
 async def test_limit_holds_in_a_race(wire: Wire) -> None:

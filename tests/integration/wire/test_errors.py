@@ -1,0 +1,238 @@
+"""The wire's errors: flat JSON, the right status, never a stack trace."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.integration.wire.client import JSON, Answer, Client
+from tests.integration.wire.conftest import BODY_BYTES_MAX, Wire
+
+CREATE = "/instances/integrator/on-demand"
+
+
+def _is_flat(answer: Answer) -> None:
+    assert answer.headers["content-type"] == "application/json"
+    shown = answer.json()
+    assert isinstance(shown["error"], str)
+    assert shown["error"]
+    assert set(shown) <= {"error", "message"}
+    assert "Traceback" not in answer.body.decode()
+
+
+async def test_unknown_route(wire: Wire) -> None:
+    """404 with the router's words that clients know, with or without credentials."""
+    account = await wire.account()
+    path = await wire.instance(account)
+    for route in ("/", "/nothing", f"{path}/no-such-call", "/instances/integrator", f"{path}/queue/a/b", path, "//x"):
+        answer = await wire.partner(account).call("GET", route)
+        assert answer.status == 404, route
+        assert answer.json() == {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"}
+        _is_flat(answer)
+
+
+async def test_wrong_method(wire: Wire) -> None:
+    """405 with Allow, before any credential is asked for."""
+    path = await wire.instance(await wire.account())
+    for method, route in (
+        ("GET", CREATE),
+        ("PUT", CREATE),
+        ("POST", "/instances"),
+        ("GET", f"{path}/send-text"),
+        ("POST", f"{path}/status"),
+        ("DELETE", f"{path}/update-name"),
+    ):
+        answer = await wire.client().call(method, route)
+        assert answer.status == 405, route
+        assert answer.json() == {"error": "Method Not Allowed"}
+        assert answer.headers["allow"]
+        _is_flat(answer)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonx",
+    ],
+)
+async def test_body_that_is_not_json(wire: Wire, content_type: str | None) -> None:
+    """A body whose Content-Type is missing or not JSON is 415, on create and on sends."""
+    account = await wire.account()
+    path = await wire.instance(account)
+    headers = {"Content-Type": content_type} if content_type is not None else {}
+    for client, route in ((wire.partner(account), CREATE), (wire.client(), f"{path}/send-text")):
+        answer = await client.call("POST", route, body=b'{"name": "x"}', headers=headers)
+        assert answer.status == 415
+        _is_flat(answer)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"]
+)
+async def test_json_content_types(wire: Wire, content_type: str) -> None:
+    """JSON in any spelling of its type is read."""
+    partner = wire.partner(await wire.account())
+    answer = await partner.call("POST", CREATE, body=b'{"name": "x"}', headers={"Content-Type": content_type})
+    assert answer.status == 200
+
+
+async def test_byte_order_mark(wire: Wire) -> None:
+    """A body that begins with a byte order mark is read."""
+    partner = wire.partner(await wire.account())
+    answer = await partner.call("POST", CREATE, body=b'\xef\xbb\xbf{"name": "x"}', headers=JSON)
+    assert answer.status == 200
+
+
+async def test_get_with_json_content_type(wire: Wire) -> None:
+    """A GET that announces JSON without having a body passes."""
+    account = await wire.account()
+    path = await wire.instance(account)
+    assert (await wire.client().call("GET", f"{path}/status", headers=JSON)).status == 200
+    assert (await wire.partner(account).call("GET", "/instances", headers=JSON)).status == 200
+
+
+async def test_empty_body_names_what_is_missing(wire: Wire) -> None:
+    """No body where one is needed is 400, not 415, whatever Content-Type is announced."""
+    partner = wire.partner(await wire.account())
+    for headers in ({}, JSON, {"Content-Type": "text/plain"}):
+        answer = await partner.call("POST", CREATE, headers=headers)
+        assert (answer.status, answer.json()) == (400, {"error": "name is required"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"nul",
+        b'{"name": "x"} trailing',
+        b'{"name": "\xff"}',
+        b"name=x",
+        b'{"name": "\\ud800"}',
+        b'{"a":' + b"[" * 60_000,
+    ],
+)
+async def test_broken_json(wire: Wire, body: bytes) -> None:
+    """Bytes that are not JSON, or are nested without end, are 400."""
+    partner = wire.partner(await wire.account())
+    answer = await partner.call("POST", CREATE, body=body, headers=JSON)
+    assert answer.status == 400
+    _is_flat(answer)
+
+
+async def test_large_body_by_length(wire: Wire) -> None:
+    """A Content-Length over the limit is 413 at once: not one byte of the body is sent here."""
+    account = await wire.account()
+    head = f"POST {CREATE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {account.partner_token}\r\n"
+    answer = await wire.client().raw(
+        f"{head}Content-Type: application/json\r\nContent-Length: 9999999999\r\n\r\n".encode()
+    )
+    assert answer.status == 413
+    _is_flat(answer)
+
+
+async def test_large_body_in_chunks(wire: Wire) -> None:
+    """A body without a length is refused as soon as it has grown too large, while the client still sends."""
+    account = await wire.account()
+    client = wire.client()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    head = f"POST {CREATE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {account.partner_token}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    chunk = b"%x\r\n" % 8192 + b" " * 8192 + b"\r\n"
+    for _ in range(BODY_BYTES_MAX // 8192 + 2):
+        writer.write(chunk)
+    await writer.drain()
+    async with asyncio.timeout(10):
+        head_of_answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 413 " in head_of_answer
+    writer.close()
+
+
+async def test_body_at_the_limit(wire: Wire) -> None:
+    """A body of exactly the limit is read."""
+    partner = wire.partner(await wire.account())
+    body = b'{"name": "x"}'.ljust(BODY_BYTES_MAX)
+    assert (await partner.call("POST", CREATE, body=body, headers=JSON)).status == 200
+    assert (await partner.call("POST", CREATE, body=body + b" ", headers=JSON)).status == 413
+
+
+@pytest.mark.parametrize("query", ["page=x", "page=1&pageSize=1e3", "page=" + "9" * 30, "pageSize=%00", "page=1.5"])
+async def test_bad_paging(wire: Wire, query: str) -> None:
+    """A page that is no number is 400."""
+    answer = await wire.partner(await wire.account()).call("GET", f"/instances?{query}")
+    assert answer.status == 400
+    _is_flat(answer)
+
+
+async def test_health_and_ready(wire: Wire) -> None:
+    """Both probes answer without credentials."""
+    assert (await wire.client().call("GET", "/health")).json() == {"status": "ok"}
+    assert (await wire.client().call("GET", "/ready")).json() == {"status": "ready"}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
+    max_leaves=8,
+)
+_FIELDS = (
+    *("name", "sessionName", "receivedCallbackUrl", "callRejectAuto", "phone", "message", "delayMessage", "mentioned"),
+    *("groupMentioned", "value", "notifySentByMe", "pageSize", "pagingState", "disableEnqueueWhenDisconnected"),
+)
+_bodies = st.dictionaries(st.sampled_from(_FIELDS), _json, max_size=6)
+_CALLS = (
+    *("POST send-text", "POST queue", "PUT update-name", "PUT update-every-webhooks", "PUT update-call-reject-message"),
+    *("PUT update-call-reject-auto", "PUT update-webhook-received", "PUT update-queue-settings"),
+)
+
+
+async def _never_a_defect(client: Client, method: str, path: str, body: Any) -> None:
+    answer = await client.call(method, path, json=body)
+    assert answer.status in (200, 400), (path, body, answer.body)
+    if answer.status == 400:
+        _is_flat(answer)
+
+
+async def test_any_json_body(wire: Wire) -> None:
+    """No JSON body of any shape makes any call answer anything but 200 or a flat 400."""
+    account = await wire.account(limit=100_000)
+    path = await wire.instance(account)
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(call=st.sampled_from(_CALLS), body=_bodies | _json)
+    def fuzz(call: str, body: Any) -> None:
+        method, _, name = call.partition(" ")
+        work = [_never_a_defect(wire.client(), method, f"{path}/{name}", body)]
+        work.append(_never_a_defect(wire.partner(account), "POST", CREATE, body))
+        for one in work:
+            asyncio.run_coroutine_threadsafe(one, loop).result(30)
+
+    await asyncio.to_thread(fuzz)
+
+
+async def test_any_bytes(wire: Wire) -> None:
+    """No sequence of bytes as a body, and none as a path, makes a defect."""
+    account = await wire.account(limit=100_000)
+    path = await wire.instance(account)
+    loop = asyncio.get_running_loop()
+    target = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=40)
+
+    async def one(body: bytes, tail: str) -> None:
+        answer = await wire.client().call("POST", f"{path}/send-text", body=body, headers=JSON)
+        assert answer.status == 400, body
+        answer = await wire.client().call("GET", f"{path}/{tail}")
+        assert answer.status in (200, 400, 404, 405), tail
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(body=st.binary(max_size=200), tail=target)
+    def fuzz(body: bytes, tail: str) -> None:
+        asyncio.run_coroutine_threadsafe(one(body, tail), loop).result(30)
+
+    await asyncio.to_thread(fuzz)
