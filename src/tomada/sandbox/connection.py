@@ -33,6 +33,8 @@ _PARTING_GRACE_S = 0.3
 _BATCH_BYTES = 65_536
 _HANDSHAKE_TIMEOUT_S = 20.0
 _REQUEST_TIMEOUT_S = 20.0
+_LINGER_S = 0.25
+"""Pause between a last stanza and the close: a client that sees both at once may forget what the stanza said."""
 _HEADER_BYTES = 4
 _ROUTING_MAGIC = b"ED"
 _CLIENT_MAGIC = b"WA"
@@ -206,6 +208,7 @@ class Connection:
                 return
         if self._parting:  # a client that sees the end of the connection first drops what it has not handled yet
             await asyncio.sleep(_PARTING_GRACE_S)
+        await asyncio.sleep(_LINGER_S)
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self._websocket.close()
 

@@ -56,13 +56,13 @@ class Sandbox:
 
     async def start(self, control: ControlApp | None = None, control_port: int = 0) -> Ready:
         """Listen everywhere; returns what a launcher must know (`control` is empty without control routes)."""
+        control_url = ""
+        if control:  # first, because it brings the stored phones back
+            port = await self._listen(await control(self.network), control_port, tls=False)
+            control_url = f"http://{_HOST}:{port}"
         tls_port = await self._listen(self._client_app(), 0, tls=True)
         self.proxy = Proxy(tls_port)
         await self.proxy.start()
-        control_url = ""
-        if control:
-            port = await self._listen(await control(self.network), control_port, tls=False)
-            control_url = f"http://{_HOST}:{port}"
         return Ready(
             control=control_url,
             proxy=f"http://{_HOST}:{self.proxy.port}",
