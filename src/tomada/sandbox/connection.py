@@ -29,7 +29,6 @@ from tomada.sandbox.noise import FrameCipher, ServerHandshake
 from tomada.sandbox.protos import wa6
 
 OUTBOX_MAX = 40_000
-_PARTING_GRACE_S = 0.3
 _BATCH_BYTES = 65_536
 _HANDSHAKE_TIMEOUT_S = 20.0
 _REQUEST_TIMEOUT_S = 20.0
@@ -66,7 +65,6 @@ class Connection:
         self._outbox: deque[tuple[float, Node]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
-        self._parting = False
         self._waiting: dict[str, asyncio.Future[Node]] = {}
         self._ids = count(1)
         self._opened_s = world.clock.monotonic_s()
@@ -138,7 +136,6 @@ class Connection:
             return
         if last:
             self._enqueue(last)
-            self._parting = True
         self._closing = True
         self._wake.set()
 
@@ -206,8 +203,6 @@ class Connection:
                 await self._websocket.send_bytes(self._next_batch(loop.time()))
             except (ConnectionError, RuntimeError):
                 return
-        if self._parting:  # a client that sees the end of the connection first drops what it has not handled yet
-            await asyncio.sleep(_PARTING_GRACE_S)
         await asyncio.sleep(_LINGER_S)
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self._websocket.close()
