@@ -4,6 +4,9 @@
 
 When everything listens, one line of JSON goes to standard output; launchers read it (`launch`). Logs go to standard
 error. SIGTERM and SIGINT end it cleanly with status 0.
+
+Ports are remembered in the directory and taken again at the next start if they are free: machines that outlive a crash
+of the sandbox find it where it was. Only one process may use a directory at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import fcntl
 import logging
 import os
 import secrets
@@ -47,6 +51,7 @@ class Sandbox:
 
     def __init__(self, directory: Path, clock: Clock, random: Random) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(directory)
         self.network = Network(directory, clock, random)
         self.tls: TlsFiles = tls_files(directory, clock.now_ms())
         self.identity: NoiseIdentity = noise_identity(directory, clock.now_ms())
@@ -58,11 +63,13 @@ class Sandbox:
         """Listen everywhere; returns what a launcher must know (`control` is empty without control routes)."""
         control_url = ""
         if control:  # first, because it brings the stored phones back
-            port = await self._listen(await control(self.network), control_port, tls=False)
+            wanted = control_port or self._remembered("control")
+            port = await self._listen(await control(self.network), wanted, tls=False)
+            self._remember("control", port)
             control_url = f"http://{_HOST}:{port}"
         tls_port = await self._listen(self._client_app(), 0, tls=True)
         self.proxy = Proxy(tls_port)
-        await self.proxy.start()
+        await self._start_proxy(self.proxy)
         return Ready(
             control=control_url,
             proxy=f"http://{_HOST}:{self.proxy.port}",
@@ -79,14 +86,33 @@ class Sandbox:
         for runner in reversed(self._runners):
             await runner.cleanup()
         await self.network.close()
+        os.close(self._lock)
 
     async def _listen(self, app: web.Application, port: int, *, tls: bool) -> int:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
         await runner.setup()
         self._runners.append(runner)
         context = server_context(self.tls) if tls else None
-        await web.TCPSite(runner, _HOST, port, ssl_context=context, backlog=_BACKLOG).start()
+        try:
+            await web.TCPSite(runner, _HOST, port, ssl_context=context, backlog=_BACKLOG).start()
+        except OSError:
+            if not port:
+                raise
+            await web.TCPSite(runner, _HOST, 0, ssl_context=context, backlog=_BACKLOG).start()
         return int(runner.addresses[0][1])
+
+    async def _start_proxy(self, proxy: Proxy) -> None:
+        try:
+            await proxy.start(_HOST, self._remembered("proxy"))
+        except OSError:
+            await proxy.start(_HOST, 0)
+        self._remember("proxy", proxy.port)
+
+    def _remembered(self, name: str) -> int:
+        return int(self.network.storage.record("port", name) or 0)
+
+    def _remember(self, name: str, port: int) -> None:
+        self.network.storage.put_record("port", name, str(port).encode())
 
     def _client_app(self) -> web.Application:
         app = web.Application(client_max_size=_WS_BYTES_MAX)
@@ -104,6 +130,17 @@ class Sandbox:
         connection = Connection(self.network.world, websocket, request.transport)
         await serve_connection(self.network, connection, self.identity)
         return websocket
+
+
+def _lock(directory: Path) -> int:
+    """Take the directory for this process; the kernel gives it back however the process ends."""
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise RuntimeError(f"{directory} is in use by another sandbox") from error
+    return handle
 
 
 def die_with_parent() -> None:
