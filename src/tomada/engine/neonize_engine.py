@@ -14,13 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tomada.engine import neonize_library
 from tomada.engine.neonize_client import Clients
-from tomada.engine.neonize_session import SEND_DEADLINE_S, NeonizeSession
+from tomada.engine.neonize_session import Limits, NeonizeSession
 from tomada.engine.port import Emit, SessionSpec
 from tomada.kit.clock import Clock
 
 THREADS_MAX = 512  # calls block; a session has at most a send, a probe and a start or stop under way
-ABANDONED_MAX = 200  # threads of given-up rounds of QR codes before a recycle is due
-STARTED_MAX = 2_000  # clients started before a recycle is due: each keeps two or three of 16k file handles
 
 
 class NeonizeEngine:
@@ -29,22 +27,22 @@ class NeonizeEngine:
     name = "neonize"
     version = neonize_library.VERSION
 
-    def __init__(self, clock: Clock, send_deadline_s: float = SEND_DEADLINE_S) -> None:
+    def __init__(self, clock: Clock, limits: Limits) -> None:
         """Load the library; raises EngineRefused if it is missing or of another version."""
         self._clock = clock
-        self._send_deadline_s = send_deadline_s
+        self._limits = limits
         self._pool = ThreadPoolExecutor(THREADS_MAX, "engine-call")
         self._clients = Clients()
 
     def open(self, spec: SessionSpec, emit: Emit) -> NeonizeSession:
         """The session of one instance; nothing runs until start()."""
-        return NeonizeSession(self._clients, spec, emit, self._clock, self._pool, self._send_deadline_s)
+        return NeonizeSession(self._clients, spec, emit, self._clock, self._pool, self._limits)
 
     def recycle_due(self) -> str | None:
         """Why this process should be replaced when convenient, or None."""
         counters = self._clients.counters
-        if counters.abandoned >= ABANDONED_MAX:
+        if counters.abandoned >= self._limits.abandoned_max:
             return f"{counters.abandoned} rounds of QR codes left a thread each"
-        if counters.started >= STARTED_MAX:
+        if counters.started >= self._limits.started_max:
             return f"{counters.started} starts left file handles open"
         return None

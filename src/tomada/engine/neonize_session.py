@@ -11,8 +11,10 @@ in the machine's journal: nothing lies in between, so the loss window is as narr
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from threading import Timer
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
@@ -25,6 +27,7 @@ from tomada.engine.neonize_received import received
 from tomada.engine.neonize_store import store_text
 from tomada.engine.port import (
     Banned,
+    Connected,
     ConnectFailed,
     Content,
     Disconnected,
@@ -33,6 +36,7 @@ from tomada.engine.port import (
     EngineRefused,
     OutcomeUnknown,
     Outdated,
+    Paired,
     PairingEnded,
     QrIssued,
     Replaced,
@@ -44,15 +48,23 @@ from tomada.kit.clock import Clock
 
 log = structlog.get_logger("tomada.engine")
 
-SEND_DEADLINE_S = 90.0  # the library itself gives up waiting for WhatsApp's acknowledgement after 75 s
 CALL_DEADLINE_S = 20.0
-PROBE_DEADLINE_S = 10.0
 FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
 PHONES_CACHED_MAX = 10_000
 # The library's words when a message surely did not leave, or may have left.
 _NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
 T = TypeVar("T")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How long the engine waits for WhatsApp, and how much a process may use up before it should be recycled."""
+
+    send_deadline_s: float = 90.0  # the library itself stops waiting for an acknowledgement after 75 s
+    probe_deadline_s: float = 10.0
+    login_deadline_s: float = 10.0  # from pairing to login; the library can miss its cue to connect again
+    abandoned_max: int = 200  # threads of given-up rounds of QR codes
+    started_max: int = 2000  # clients started: each keeps two or three of some 16,000 file handles
 
 
 class NotConnected(EngineRefused):
@@ -65,13 +77,13 @@ class NeonizeSession:
     """See `EngineSession` in port.py."""
 
     def __init__(
-        self, clients: Clients, spec: SessionSpec, emit: Emit, clock: Clock, pool: Executor, send_deadline_s: float
+        self, clients: Clients, spec: SessionSpec, emit: Emit, clock: Clock, pool: Executor, limits: Limits
     ) -> None:
         self._spec = spec
         self._emit = emit
         self._clock = clock
         self._pool = pool
-        self._send_deadline_s = send_deadline_s
+        self._limits = limits
         self._client = clients.new(spec.instance_id, self)
         self._own = Own()
         self._phones: dict[str, str] = {}  # hidden user -> number
@@ -79,6 +91,7 @@ class NeonizeSession:
         self._over = False  # a final event was told
         self._sending: asyncio.Future[Any] | None = None
         self._probing: asyncio.Future[Any] | None = None
+        self._login: Timer | None = None
 
     # --- the port ---
 
@@ -90,6 +103,8 @@ class NeonizeSession:
     async def stop(self) -> None:
         """Disconnect, let out what the engine still holds, release what it gives back."""
         self._over = True
+        if self._login is not None:
+            self._login.cancel()
         await self._in_thread(self._client.stop)
 
     async def send(self, chat: str, content: Content) -> Sent:
@@ -100,7 +115,7 @@ class NeonizeSession:
         self._must_be(self._client.paired, "not connected")
         self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
         try:
-            wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._send_deadline_s)
+            wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
         except TimeoutError:
             raise OutcomeUnknown("no answer from WhatsApp in time; it may have been sent") from None
         except SendError as error:
@@ -126,12 +141,12 @@ class NeonizeSession:
         await self._call(self._client.library.logout, self._client.uuid)
 
     async def alive(self) -> bool:
-        """Did WhatsApp's server answer a question within PROBE_DEADLINE_S? Keepalives prove less."""
+        """Did WhatsApp's server answer a question within the deadline? Keepalives prove less."""
         if not self._client.paired or (self._probing is not None and not self._probing.done()):
             return False
         self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
         try:
-            error = await asyncio.wait_for(asyncio.shield(self._probing), PROBE_DEADLINE_S)
+            error = await asyncio.wait_for(asyncio.shield(self._probing), self._limits.probe_deadline_s)
         except TimeoutError:
             return False
         return not any(words in error for words in (*_NOT_SENT, *_UNKNOWN))
@@ -151,6 +166,10 @@ class NeonizeSession:
     def on_event(self, code: int, data: bytes) -> None:
         """An event of the pump."""
         event = self._translated(code, data)
+        if isinstance(event, Paired):
+            self._await_login()
+        elif isinstance(event, Connected) and self._login is not None:
+            self._login.cancel()
         if event is not None and code in _FINAL:
             self._end(event)
         elif event is not None:
@@ -193,6 +212,16 @@ class NeonizeSession:
             case _:
                 log.info("engine_event_ignored", instance=self._spec.instance_id, code=code)
                 return None
+
+    def _await_login(self) -> None:
+        """After pairing WhatsApp says "connect again" and hangs up; the library can see the end before the words."""
+
+        def give_up() -> None:
+            self._end(SessionEnded("paired, but the engine did not log in"))
+
+        self._login = Timer(self._limits.login_deadline_s, give_up)
+        self._login.daemon = True
+        self._login.start()
 
     def _me(self) -> Any:
         me = self._client.library.me(self._client.uuid)

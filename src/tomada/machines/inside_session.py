@@ -28,7 +28,7 @@ from tomada.machines.protocol import Send
 log = structlog.get_logger("tomada.machine")
 
 LANE_MAX = 1000
-STOP_SENDING_S = 4.0
+STOP_SENDING_S = 3.0
 
 
 class InsideSession:

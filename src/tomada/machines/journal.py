@@ -7,11 +7,11 @@ No fsync: what must be survived is kill -9 of any process, and bytes handed to t
 power cut may cost the last moments; so it does for the session's own keys (engine/neonize_store.py), and a sync per
 event would cost more than all the rest of its way.
 
-Numbers grow over the life of the folder: the first of a new process is the clock's, in microseconds, or one more than
-the last in the file, whichever is more. So an emptied file needs to remember nothing.
+The first line is the number up to which everything is acknowledged, in digits of fixed width, so that it can be
+overwritten in place. Numbers only grow over the life of the folder.
 
-The file is cut to nothing when everything is acknowledged, and rewritten without its acknowledged part when that part
-is large. It holds at most `bytes_max`: then `append` waits for the host. The engine stops giving events meanwhile,
+The file is cut back to that line when everything is acknowledged, and rewritten without its acknowledged part when
+that part is large. It holds at most `bytes_max`: then `append` waits for the host. The engine stops giving events meanwhile,
 WhatsApp keeps what it could not deliver, and nothing is dropped. A torn last line (killed while writing) was told to
 nobody and is cut off.
 """
@@ -29,6 +29,8 @@ from tomada.machines.protocol import Happened
 
 BYTES_MAX = 64 << 20
 REWRITE_BYTES = 1 << 20
+_DIGITS = 20
+_HEAD_BYTES = _DIGITS + 1
 _decode = msgspec.json.Decoder(Happened).decode
 
 
@@ -46,10 +48,9 @@ class Journal:
         self._changed = Condition()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._open: deque[tuple[int, int]] = deque()  # (number, bytes of the line), oldest first
-        self._size = 0
-        self._dead = 0  # bytes at the front that are acknowledged
-        last = max((number for number, _ in self._read()), default=0)
-        self._next = max(last + 1, clock.now_ms() * 1000)
+        self._size = _HEAD_BYTES  # of the file
+        self._dead = 0  # bytes after the head that are acknowledged
+        self._next = max(self._read() + 1, clock.now_ms() * 1000)  # the clock, in case somebody removed the file
 
     def append(
         self, line_of: Callable[[int], bytes], then: Callable[[bytes], None], wait_s: float | None = None
@@ -60,7 +61,7 @@ class Journal:
         block. Waits while the journal is full, `wait_s` at most (None: for ever); raises JournalFull after that.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._size - self._dead < self._bytes_max, wait_s):
+            if not self._changed.wait_for(lambda: self._size - self._dead <= self._bytes_max, wait_s):
                 raise JournalFull
             number = self._next
             line = line_of(number)
@@ -76,6 +77,9 @@ class Journal:
         with self._changed:
             while self._open and self._open[0][0] <= number:
                 self._dead += self._open.popleft()[1]
+            if number >= self._next:
+                raise ValueError("an acknowledgement of what was never told")
+            _write(self._file, _head(number), 0)
             if self._dead and (not self._open or self._dead >= REWRITE_BYTES):
                 self._rewrite()
             self._changed.notify_all()
@@ -83,48 +87,61 @@ class Journal:
     def lines(self) -> list[bytes]:
         """What is not acknowledged, oldest first, as it was told."""
         with self._changed:
-            data = os.pread(self._file, self._size - self._dead, self._dead)
-            return data.splitlines(keepends=True)
+            return self._rest().splitlines(keepends=True)
 
     def close(self) -> None:
         """Close the file; nothing may be appended afterwards."""
         with self._changed:
             os.close(self._file)
 
-    def _read(self) -> deque[tuple[int, int]]:
-        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        for line in data.splitlines(keepends=True):
+    def _read(self) -> int:
+        """Take in what is there; returns the highest number ever given out."""
+        head, *lines = os.pread(self._file, os.fstat(self._file).st_size, 0).splitlines(keepends=True) or [b""]
+        if len(head) != _HEAD_BYTES or not head[:_DIGITS].isdigit():
+            os.ftruncate(self._file, 0)
+            _write(self._file, _head(0), 0)
+            return 0
+        acknowledged = last = int(head)
+        for line in lines:
             if (number := _number(line)) is None:
                 break
-            self._open.append((number, len(line)))
             self._size += len(line)
+            last = max(last, number)
+            if number > acknowledged:
+                self._open.append((number, len(line)))
+            else:
+                self._dead += len(line)
         os.ftruncate(self._file, self._size)
-        return self._open
+        return last
+
+    def _rest(self) -> bytes:
+        start = _HEAD_BYTES + self._dead
+        return os.pread(self._file, self._size - start, start)
 
     def _rewrite(self) -> None:
         """Drop the acknowledged front. A reader after kill -9 finds the old file or the new one, both right."""
-        rest = os.pread(self._file, self._size - self._dead, self._dead)
+        rest = self._rest()
         if rest:
             fresh_path = self._path.with_suffix(".new")
             fresh = os.open(fresh_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            _write(fresh, rest, 0)
+            _write(fresh, os.pread(self._file, _HEAD_BYTES, 0) + rest, 0)
             fresh_path.replace(self._path)
             os.close(self._file)
             self._file = fresh
         else:
-            os.ftruncate(self._file, 0)
-        self._size, self._dead = len(rest), 0
+            os.ftruncate(self._file, _HEAD_BYTES)
+        self._size, self._dead = _HEAD_BYTES + len(rest), 0
+
+
+def _head(acknowledged: int) -> bytes:
+    return b"%0*d\n" % (_DIGITS, acknowledged)
 
 
 def _write(file: int, data: bytes, at: int) -> None:
-    """All of it, at this place; raises OSError (disk full) with the file's end as it was, as far as that goes."""
+    """All of it, at this place. An OSError (disk full) may leave a part behind, which the next write covers."""
     done = 0
-    try:
-        while done < len(data):
-            done += os.pwrite(file, data[done:], at + done)
-    except OSError:
-        os.ftruncate(file, at)
-        raise
+    while done < len(data):
+        done += os.pwrite(file, data[done:], at + done)
 
 
 def _number(line: bytes) -> int | None:

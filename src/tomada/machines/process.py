@@ -39,7 +39,7 @@ from tomada.machines.protocol import VERSION, Acknowledge, Hello, Ready, Request
 
 log = structlog.get_logger("tomada.machine")
 
-FINISH_S = 5.0
+FINISH_S = 4.5
 PREDECESSOR_WAIT_S = 60.0
 TELLING_THREADS = 64
 EXIT_NONSENSE, EXIT_OCCUPIED = 65, 75
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     if lock is None:
         log.error("folder_is_occupied", folder=str(folder))
         os._exit(EXIT_OCCUPIED)
-    status = asyncio.run(_run(folder, requests, answers, _engine(arguments.send_deadline_s)))
+    status = asyncio.run(_run(folder, requests, answers, _engine(arguments)))
     sys.stderr.flush()
     os._exit(status)
 
@@ -120,15 +120,20 @@ async def _serve(
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tomada-machine", description="Hosts sessions; started by the host.")
     parser.add_argument("--machine-dir", required=True, help="the machine's own folder: lock and journal")
-    parser.add_argument("--send-deadline-s", type=float, help="how long a send may take before its outcome is unknown")
+    limits = parser.add_argument_group("limits of the engine; without them its own")
+    limits.add_argument("--send-deadline-s", type=float, help="how long a send may take before its outcome is unknown")
+    limits.add_argument("--probe-deadline-s", type=float, help="how long WhatsApp may take to answer a probe")
+    limits.add_argument("--abandoned-max", type=int, help="given-up rounds of QR codes before a recycle is due")
+    limits.add_argument("--started-max", type=int, help="starts of sessions before a recycle is due")
     return parser.parse_args(argv)
 
 
-def _engine(send_deadline_s: float | None) -> Engine:
+def _engine(arguments: argparse.Namespace) -> Engine:
     from tomada.engine.neonize_engine import NeonizeEngine
-    from tomada.engine.neonize_session import SEND_DEADLINE_S
+    from tomada.engine.neonize_session import Limits
 
-    return NeonizeEngine(SystemClock(), send_deadline_s or SEND_DEADLINE_S)
+    given = {name: value for name, value in vars(arguments).items() if name in Limits.__struct_fields__ and value}
+    return NeonizeEngine(SystemClock(), Limits(**given))
 
 
 def _own_pipes() -> tuple[int, int]:

@@ -9,9 +9,13 @@ with the remaining arguments. The environment that leads the engine here comes f
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tomada.sandbox.trust import trust_root
 
@@ -19,9 +23,17 @@ ENGINE_LIBRARY = "neonize"
 
 
 def load_trusting_engine(noise_root: bytes) -> None:
-    """Load the engine into this process and make it trust the sandbox with this root key."""
-    importlib.import_module("pylibmagic")  # provides the libmagic that the engine's wheel looks for
-    importlib.import_module("neonize")
+    """Load the engine's library into this process and make it trust the sandbox with this root key.
+
+    Only the library, as the machine process itself does: importing the engine's Python package would cost 40 MB and a
+    second, start shells, and need libmagic. What is loaded already is found again by whoever loads the same file.
+    """
+    os.environ["NEONIZE_BOT_TAG"] = "off"  # the library copies the environment when it is loaded
+    package = importlib.util.find_spec(ENGINE_LIBRARY)
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("the engine's wheel is not installed")
+    for library in Path(package.submodule_search_locations[0]).glob(f"{ENGINE_LIBRARY}-*.so"):
+        ctypes.CDLL(str(library))
     trust_root(ENGINE_LIBRARY, noise_root)
 
 

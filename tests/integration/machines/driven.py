@@ -50,6 +50,13 @@ class Driven:
         self._numbers = itertools.count(1)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._read_log())]
 
+    async def wait_ready(self) -> None:
+        """Wait until it has told everything old."""
+        try:
+            await asyncio.wait_for(self.ready.wait(), 30)
+        except TimeoutError:
+            raise AssertionError(self.log.decode(errors="replace")) from None
+
     async def ask(self, command: Command, within_s: float = 30.0) -> Answer:
         """Send a request and wait for its answer."""
         number = next(self._numbers)
@@ -158,11 +165,8 @@ async def machine(
     )
     driven = Driven(process, acknowledge=acknowledge)
     try:
-        await asyncio.wait_for(driven.ready.wait(), 30)
+        await driven.wait_ready()
         yield driven
-    except TimeoutError:
-        print(driven.log.decode(errors="replace"), file=sys.stderr)
-        raise
     finally:
         if process.returncode is None:
             process.kill()

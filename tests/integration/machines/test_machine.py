@@ -1,0 +1,206 @@
+"""A machine over its pipes, against the sandbox: pairing, messages both ways, and how a session ends."""
+
+import asyncio
+
+from tests.integration.machines.bench import Bench
+from tests.integration.machines.conftest import Pair
+from tests.integration.machines.driven import Driven, until
+from tomada.engine import port
+from tomada.machines.protocol import VERSION, CloseSession, Logout, Probe, RequestPhoneCode, Send
+
+
+async def test_says_hello(shared: Driven) -> None:
+    """The first line names the protocol's version, the process and the engine."""
+    assert shared.hello is not None
+    assert (shared.hello.version, shared.hello.pid) == (VERSION, shared.process.pid)
+    assert shared.hello.engine == "neonize 0.5.2"
+
+
+async def test_pairs_by_qr(bench: Bench, shared: Driven) -> None:
+    """A phone that scans the QR shows the session name; Paired is told before Connected, and is journaled."""
+    number = await bench.paired(shared, "by-qr", "Loja do João")
+    told = [h for h in shared.happened if h.instance_id == "by-qr"]
+    kinds = [type(h.event) for h in told]
+    assert kinds.index(port.QrIssued) < kinds.index(port.Paired) < kinds.index(port.Connected)
+    paired = next(h for h in told if isinstance(h.event, port.Paired))
+    assert paired.journal is not None
+    assert isinstance(paired.event, port.Paired)
+    assert paired.event.phone == number
+    assert paired.event.lid.endswith("@lid")
+    phone = await bench.call("GET", f"phones/{number}")
+    assert [device["name"] for device in phone["linkedDevices"]] == ["Loja do João"]
+
+
+async def test_pairs_by_code(bench: Bench, shared: Driven) -> None:
+    """A code that is entered on the phone pairs as the QR would."""
+    number = await bench.phone()
+    await bench.open(shared, "by-code")
+    await shared.event("by-code", port.QrIssued)
+    answer = await shared.ask(RequestPhoneCode("by-code", number))
+    assert answer.value is not None
+    await bench.call("POST", f"phones/{number}/link-code", {"code": answer.value})
+    assert (await shared.event("by-code", port.Connected)).phone == number
+
+
+async def test_no_code_outside_a_round(shared: Driven, pair: Pair) -> None:
+    """A session that is paired, or not there, refuses to give a pairing code."""
+    for instance_id in (pair.alice, "nobody"):
+        assert (await shared.ask(RequestPhoneCode(instance_id, "15550009999"))).error
+
+
+async def test_text_and_its_receipts(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """A sent text arrives on the other side, and its receipts are told after MessageSent."""
+    await shared.send(pair.alice, "z-hello", pair.bob_number, "olá, Bob")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-hello")
+    got = await shared.event(pair.bob, port.MessageReceived, lambda e: e.wa_id == sent.wa_id)
+    assert got.content == port.TextReceived("olá, Bob")
+    assert (got.chat, got.sender, got.from_me, got.is_group) == (pair.alice_number, pair.alice_number, False, False)
+    assert abs(got.at_ms - sent.at_ms) < 60_000
+    await bench.call("POST", f"phones/{pair.bob_number}/read", {"ids": [sent.wa_id]})
+    receipts = [
+        await shared.event(
+            pair.alice, port.ReceiptReceived, lambda e: e.kind == "delivered" and sent.wa_id in e.wa_ids
+        ),
+        await shared.event(pair.alice, port.ReceiptReceived, lambda e: e.kind == "read" and sent.wa_id in e.wa_ids),
+    ]
+    assert {receipt.chat for receipt in receipts} == {pair.bob_number}
+    order = [type(h.event) for h in shared.happened if sent.wa_id in repr(h.event) and h.instance_id == pair.alice]
+    assert order[0] is port.MessageSent
+
+
+async def test_sends_keep_their_order(shared: Driven, pair: Pair) -> None:
+    """Sends of one session leave one by one in the order given, each with one outcome."""
+    texts = [f"ordered {n}" for n in range(50)]
+    await asyncio.gather(*(shared.send(pair.alice, text, pair.bob_number, text) for text in texts))
+    await shared.event(pair.bob, port.MessageReceived, lambda e: e.content == port.TextReceived(texts[-1]))
+    got = [e.content.message for e in shared.events(pair.bob, port.MessageReceived) if hasattr(e.content, "message")]
+    assert [text for text in got if text.startswith("ordered")] == texts
+    outcomes = [e.zaap_id for e in shared.events(pair.alice, port.MessageSent)]
+    assert [zaap_id for zaap_id in outcomes if zaap_id.startswith("ordered")] == texts
+
+
+async def test_own_phone_writes(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """What the account's own phone writes is told as from_me, in the chat of the other person."""
+    answer = await bench.call(
+        "POST", f"phones/{pair.alice_number}/send", {"to": pair.bob_number, "text": "from my phone"}
+    )
+    mine = await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == answer["id"])
+    assert (mine.from_me, mine.chat, mine.sender) == (True, pair.bob_number, pair.alice_number)
+    other = await shared.event(pair.bob, port.MessageReceived, lambda e: e.wa_id == answer["id"])
+    assert (other.from_me, other.chat) == (False, pair.alice_number)
+
+
+async def test_group(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """Group messages go both ways under `<id>-group`, each told once though the engine tells some twice."""
+    members = [pair.alice_number, pair.bob_number]
+    third = await bench.phone("Third")
+    made = await bench.call("POST", "groups", {"owner": third, "subject": "Team", "members": members})
+    group = made["id"].partition("@")[0] + "-group"
+    first = await bench.call("POST", f"phones/{third}/send", {"to": group, "text": "welcome"})
+    got = await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == first["id"])
+    assert (got.chat, got.is_group, got.sender, got.chat_lid) == (group, True, third, None)
+    await shared.send(pair.alice, "z-group", group, "hi all")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-group")
+    got = await shared.event(pair.bob, port.MessageReceived, lambda e: e.wa_id == sent.wa_id)
+    assert (got.chat, got.sender, got.content) == (group, pair.alice_number, port.TextReceived("hi all"))
+    receipt = await shared.event(pair.alice, port.ReceiptReceived, lambda e: sent.wa_id in e.wa_ids)
+    assert receipt.is_group
+    assert receipt.participant in {pair.bob_number, third}
+    await shared.send(pair.bob, "z-after", pair.alice_number, "after the group")
+    await shared.event(pair.alice, port.MessageReceived, lambda e: e.content == port.TextReceived("after the group"))
+    for wa_id in (first["id"], sent.wa_id):
+        told = [e for e in shared.events(pair.bob, port.MessageReceived) if e.wa_id == wa_id]
+        assert len(told) == 1
+
+
+async def test_quote_mention_and_edit(shared: Driven, pair: Pair) -> None:
+    """A reply names what it refers to, and an edit names the message whose text it replaces."""
+    await shared.send(pair.bob, "z-first", pair.alice_number, "question")
+    first = await shared.event(pair.bob, port.MessageSent, lambda e: e.zaap_id == "z-first")
+    quote = port.Quote(first.wa_id, pair.bob_number, "question")
+    reply = port.Text("answer", quote=quote, mentioned=(pair.bob_number,))
+    await shared.ask(Send(pair.alice, "z-reply", pair.bob_number, reply))
+    got = await shared.event(pair.bob, port.MessageReceived, lambda e: e.content == port.TextReceived("answer"))
+    assert (got.quoted_wa_id, got.quoted_sender) == (first.wa_id, pair.bob_number)
+    edit = port.Text("better answer", edits_wa_id=got.wa_id)
+    await shared.ask(Send(pair.alice, "z-edit", pair.bob_number, edit))
+    got2 = await shared.event(pair.bob, port.MessageReceived, lambda e: e.content == port.TextReceived("better answer"))
+    assert (got2.is_edit, got2.edited_wa_id) == (True, got.wa_id)
+
+
+async def test_typing_before_a_send(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """With typing_s the other side sees somebody typing first, and the send comes after that time."""
+    started_s = asyncio.get_running_loop().time()
+    await shared.ask(Send(pair.alice, "z-typed", pair.bob_number, port.Text("typed", typing_s=0.5)))
+    await shared.event(pair.bob, port.ChatPresence, lambda e: (e.chat, e.status) == (pair.alice_number, "COMPOSING"))
+    await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-typed")
+    assert asyncio.get_running_loop().time() - started_s >= 0.5
+
+
+async def test_nonsense_address(shared: Driven, pair: Pair) -> None:
+    """A send to something that is no address fails for good: not unknown, not to be tried again."""
+    await shared.send(pair.alice, "z-bad", "not a number", "x")
+    failed = await shared.event(pair.alice, port.MessageFailed, lambda e: e.zaap_id == "z-bad")
+    assert (failed.unknown, failed.retry) == (False, False)
+
+
+async def test_close_and_reopen(bench: Bench, shared: Driven) -> None:
+    """Closing keeps the keys: the session comes back without a QR and receives what came meanwhile."""
+    number = await bench.paired(shared, "reopened")
+    qr_count = len(shared.events("reopened", port.QrIssued))
+    assert (await shared.ask(CloseSession("reopened"))).error is None
+    assert (await shared.ask(CloseSession("reopened"))).error is None  # harmless
+    assert (await shared.ask(Send("reopened", "z-closed", number, port.Text("x")))).error
+    other = await bench.phone()
+    await bench.call("POST", f"phones/{other}/send", {"to": number, "text": "while away"})
+    await bench.open(shared, "reopened")
+    await shared.event("reopened", port.MessageReceived, lambda e: e.content == port.TextReceived("while away"))
+    assert len(shared.events("reopened", port.QrIssued)) == qr_count
+    assert (await shared.open("reopened", bench.store("reopened"))).error  # open already
+
+
+async def test_logout(bench: Bench, shared: Driven) -> None:
+    """Logging out makes the device vanish from the phone; the next opening shows a QR code."""
+    number = await bench.paired(shared, "leaver")
+    before = len(shared.events("leaver", port.QrIssued))
+    assert (await shared.ask(Logout("leaver"))).error is None
+    assert (await bench.call("GET", f"phones/{number}"))["linkedDevices"] == []
+    await bench.open(shared, "leaver")
+    await shared.event("leaver", port.QrIssued, lambda _: len(shared.events("leaver", port.QrIssued)) > before)
+
+
+async def test_unlinked_by_the_phone(bench: Bench, shared: Driven) -> None:
+    """Unlinking on the phone is told as LoggedOut, journaled."""
+    number = await bench.paired(shared, "unlinked")
+    device = (await bench.call("GET", f"phones/{number}"))["linkedDevices"][0]["device"]
+    await bench.call("POST", f"phones/{number}/unlink", {"device": device})
+    await shared.event("unlinked", port.LoggedOut)
+    told = next(h for h in shared.happened if isinstance(h.event, port.LoggedOut) and h.instance_id == "unlinked")
+    assert told.journal is not None
+
+
+async def test_probe(bench: Bench, shared: Driven) -> None:
+    """A session that answers keepalives and nothing else is found deaf; a well one is alive."""
+    number = await bench.paired(shared, "probed")
+    assert (await shared.ask(Probe("probed"))).value == "yes"
+    await bench.fault("deaf", number=number)
+    assert (await shared.ask(Probe("probed"))).value == "no"
+    await shared.ask(CloseSession("probed"))
+    await bench.open(shared, "probed")
+    await shared.event("probed", port.Connected, lambda _: len(shared.events("probed", port.Connected)) == 2)
+    assert (await shared.ask(Probe("probed"))).value == "yes"
+
+
+async def test_short_breaks_mend_themselves(bench: Bench, shared: Driven) -> None:
+    """A cut connection and the stream errors 515 and 503 are followed by Connected without anybody's help."""
+    number = await bench.paired(shared, "cut")
+    breaks: tuple[dict[str, object], ...] = (
+        {"kind": "drop"},
+        {"kind": "stream-error", "code": 515},
+        {"kind": "stream-error", "code": 503},
+    )
+    for fault in breaks:
+        count = len(shared.events("cut", port.Connected))
+        await bench.call("POST", "faults", {**fault, "number": number})
+        await until(lambda count=count: len(shared.events("cut", port.Connected)) > count)  # type: ignore[misc]
+    assert shared.events("cut", port.Disconnected)
