@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from time import monotonic
 
 from tomada.postgres.account import Account
@@ -32,19 +31,18 @@ def spawn(
     command: Sequence[str],
     *,
     account: Account,
-    cwd: Path,
     output_fd: int,
     environment: Mapping[str, str],
     keep_fds: Sequence[int] = (),
     death_signal: signal.Signals,
 ) -> subprocess.Popen[bytes]:
-    """Starts `command` as `account` in `cwd`; `death_signal` reaches it when this program dies, however it dies."""
+    """Starts `command` as `account`, with `keep_fds` open; `death_signal` reaches it when this program dies."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the embedded PostgreSQL must be started from the main thread: it dies with the thread")
     inherited = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     return subprocess.Popen(
         list(command),
-        cwd=cwd,
+        cwd="/",
         env={"LC_ALL": "C", "PATH": os.defpath, **inherited, **environment},
         stdin=subprocess.DEVNULL,
         stdout=output_fd,
@@ -68,7 +66,7 @@ async def exited(process: subprocess.Popen[bytes], timeout_s: float | None = Non
     return True
 
 
-async def stop(process: subprocess.Popen[bytes], fast_timeout_s: float = 30.0) -> None:
+async def stop(process: subprocess.Popen[bytes], fast_timeout_s: float = 20.0) -> None:
     """Ends a PostgreSQL: fast shutdown (clients dropped, everything written), and harder if that takes too long.
 
     A cancelled stop still stops: it turns to the immediate shutdown, which needs crash recovery at the next start.

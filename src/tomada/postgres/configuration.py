@@ -43,7 +43,9 @@ _SETTINGS: dict[str, str] = {
     "log_line_prefix": "%m [%p] ",
     "cluster_name": "tomada",  # what `ps` shows
     "idle_in_transaction_session_timeout": "60s",  # a frozen client must not hold locks for ever
-    "restart_after_crash": "on",  # one killed backend: PostgreSQL recovers by itself, the launcher is not needed
+    # One killed backend ends the whole server, and the launcher starts it again, as it does when the postmaster is
+    # killed. PostgreSQL could restart itself, but 18.6 never ends if it is told to stop during that very recovery.
+    "restart_after_crash": "off",
 }
 
 _SETTINGS_SINCE: dict[int, dict[str, str]] = {

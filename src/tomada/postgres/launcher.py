@@ -10,7 +10,7 @@ What it survives, and on what each guarantee rests:
 | started by root | the server runs as an unprivileged account | `account.py`; nothing is created or opened up |
 | the program is killed | the server shuts down at once | the kernel's parent-death signal, `child.py` |
 | started again before the old server is gone | waits for it | a lock that the server's processes inherit, `locks.py` |
-| PostgreSQL is killed | it is back within a second; its write-ahead log loses nothing that was committed | `run()` |
+| PostgreSQL, or a part of it, is killed | it is back within a second with all that was committed | `run()` |
 | the computer loses power | crash recovery at the next start | fsync, `configuration.py` |
 | `initdb` is cut short | done again from nothing | the cluster gets its name by a rename at the end |
 | stale `postmaster.pid` whose number is in use again | ignored | the lock, and PG_GRANDPARENT_PID (below) |
@@ -28,7 +28,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
@@ -37,9 +37,9 @@ import asyncpg
 import structlog
 
 from tomada.postgres import child, configuration, layout, locks
-from tomada.postgres.account import Account, own_name, server_account
+from tomada.postgres.account import Account, own_name, reachable, server_account
 from tomada.postgres.errors import DataDirectoryUnusable, EmbeddedServerError, StartFailed
-from tomada.postgres.programs import Programs, find_programs, programs_for
+from tomada.postgres.programs import Programs, copy_programs, find_programs
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +85,8 @@ class EmbeddedServer:
         self._search_path = search_path
         self._process: subprocess.Popen[bytes] | None = None
         self._with_locks = contextlib.ExitStack()
-        self._socket_dir = Path()
+        self._socket_dir: Path | None = None
+        self._programs_dir: Path | None = None
         self.restarts = 0
 
     @property
@@ -109,13 +110,15 @@ class EmbeddedServer:
         programs = await asyncio.to_thread(find_programs, self._search_path)
         layout.prepare_data_dir(self._data_dir)
         name = own_name()
-        self._hold(await locks.lock_launcher(self._data_dir, timeout_s=2.0))
+        self._hold(await locks.lock_launcher(self._data_dir, timeout_s=0.5))
         self._account = server_account(self._cluster)
         self._server_lock = await locks.lock_server(self._data_dir, self._cluster, timeout_s=60.0)
         self._hold(self._server_lock)
         self._socket_dir = layout.prepare_socket_dir(self._data_dir, self._account)
-        places = [self._data_dir, self._socket_dir.parent]
-        self._programs = await asyncio.to_thread(programs_for, programs, self._account, places)
+        self._programs = programs
+        if not reachable(programs.bin_dir / "postgres", self._account):
+            self._programs_dir = layout.prepare_programs_dir(self._data_dir, self._account)
+            self._programs = await asyncio.to_thread(copy_programs, programs, self._programs_dir)
         self._log_fd = self._open_log()
         if not self._cluster.exists():
             await self._make_cluster()
@@ -141,7 +144,8 @@ class EmbeddedServer:
         try:
             if self._process is not None:
                 await child.stop(self._process)
-                layout.remove_socket_dir(self._socket_dir)
+            outside = [place for place in (self._socket_dir, self._programs_dir) if place is not None]
+            layout.remove_outside(self._data_dir, outside)
         finally:
             self._with_locks.close()
 
@@ -161,16 +165,14 @@ class EmbeddedServer:
                 return
 
     async def _launch_once(self) -> None:
-        argument = layout.data_argument(self._cluster, self._account)
+        assert self._socket_dir is not None
+        socket_dir = self._socket_dir
         stale_pid = locks.postmaster_pid(self._cluster)
         log_offset = os.fstat(self._log_fd).st_size
-        self._process = process = child.spawn(
-            configuration.server_command(self._programs, argument, self._socket_dir, self._settings),
-            account=self._account,
-            cwd=self._cluster,
-            output_fd=self._log_fd,
+        self._process = process = self._spawn(
+            lambda data: configuration.server_command(self._programs, data, socket_dir, self._settings),
+            self._cluster,
             environment={"PG_GRANDPARENT_PID": str(stale_pid)} if stale_pid else {},
-            keep_fds=[self._server_lock],
             death_signal=signal.SIGINT,
         )
         deadline = monotonic() + _READY_TIMEOUT_S
@@ -182,6 +184,28 @@ class EmbeddedServer:
                 raise StartFailed(f"PostgreSQL was not ready in time: {self._log_tail(log_offset)}")
             await asyncio.sleep(0.01)
 
+    def _spawn(
+        self,
+        command: Callable[[str], list[str]],
+        cluster: Path,
+        *,
+        environment: Mapping[str, str],
+        death_signal: signal.Signals,
+    ) -> subprocess.Popen[bytes]:
+        """Starts what `command` makes of the name under which the child finds `cluster`."""
+        cluster_fd = os.open(cluster, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return child.spawn(
+                command(layout.data_argument(cluster, self._account, cluster_fd)),
+                account=self._account,
+                output_fd=self._log_fd,
+                environment=environment,
+                keep_fds=[self._server_lock, cluster_fd],
+                death_signal=death_signal,
+            )
+        finally:
+            os.close(cluster_fd)
+
     async def _make_cluster(self) -> None:
         """`initdb` into a directory that gets its final name only when it is complete and on disk."""
         partial = self._data_dir / "cluster.new"
@@ -190,14 +214,10 @@ class EmbeddedServer:
         if self._account.foreign:
             os.chown(partial, self._account.uid, self._account.gid)
         log_offset = os.fstat(self._log_fd).st_size
-        argument = layout.data_argument(partial, self._account)
-        process = child.spawn(
-            configuration.initdb_command(self._programs, argument),
-            account=self._account,
-            cwd=partial,
-            output_fd=self._log_fd,
+        process = self._spawn(
+            lambda data: configuration.initdb_command(self._programs, data),
+            partial,
             environment={},
-            keep_fds=[self._server_lock],
             death_signal=signal.SIGKILL,
         )
         try:

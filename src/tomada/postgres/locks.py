@@ -8,7 +8,8 @@ the last process of the previous server is gone. A `postmaster.pid` found then i
 belongs to a living process again, as happens in containers, where numbers start anew.
 
 A server left behind by a killed program stops by itself on Linux (`child.py`). Elsewhere, or if it was started
-otherwise, it is recognised by answering on the socket that its `postmaster.pid` names, and is told to stop.
+otherwise, it is recognised by answering on the socket that its `postmaster.pid` names, and is told to stop: gently at
+first, after a while by an immediate shutdown, which loses nothing either but needs crash recovery.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ from pathlib import Path
 from time import monotonic
 
 from tomada.postgres.errors import DataDirectoryInUse
+
+_GENTLE_TIMES = 10
+"""A forgotten server is told once a second: so often to stop gently, then at once."""
 
 
 async def lock_launcher(data_dir: Path, timeout_s: float) -> int:
@@ -52,19 +56,19 @@ def is_ready(cluster: Path, pid: int) -> bool:
 
 async def _lock(path: Path, timeout_s: float, cluster: Path | None) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = monotonic() + timeout_s
-    reminded = 0.0
+    began = monotonic()
+    told = 0
     try:
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                now = monotonic()
-                if now > deadline:
+                waited_s = monotonic() - began
+                if waited_s > timeout_s:
                     break
-                if cluster is not None and now - reminded > 1.0:
-                    reminded = now
-                    _stop_forgotten_server(cluster)
+                if cluster is not None and waited_s >= told:
+                    _stop_forgotten_server(cluster, signal.SIGINT if told < _GENTLE_TIMES else signal.SIGQUIT)
+                    told += 1
                 await asyncio.sleep(0.02)
             else:
                 return fd
@@ -75,8 +79,8 @@ async def _lock(path: Path, timeout_s: float, cluster: Path | None) -> int | Non
     return None
 
 
-def _stop_forgotten_server(cluster: Path) -> None:
-    """Fast shutdown for the server of `cluster`, if it is one beyond doubt: it answers on its own socket."""
+def _stop_forgotten_server(cluster: Path, how: signal.Signals) -> None:
+    """Tells the server of `cluster` to stop, if it is one beyond doubt: it answers on its own socket."""
     pid, lines = postmaster_pid(cluster), _pid_file(cluster)
     if pid is None or len(lines) < 5:
         return
@@ -85,7 +89,7 @@ def _stop_forgotten_server(cluster: Path) -> None:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, how)
         except OSError:
             return
 

