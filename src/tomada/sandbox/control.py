@@ -103,6 +103,10 @@ async def control_app(
 
 def routes(phonebook: Phonebook) -> list[web.RouteDef]:
     """The routes of phones and groups."""
+    return [*_phone_routes(phonebook), *_group_routes(phonebook)]
+
+
+def _phone_routes(phonebook: Phonebook) -> list[web.RouteDef]:
     phone = "/sandbox/phones/{number}"
 
     def of_phone(handler: Callable[[Phone, web.Request], Awaitable[web.Response]]) -> Handler:
@@ -118,18 +122,6 @@ def routes(phonebook: Phonebook) -> list[web.RouteDef]:
 
     async def listed(_request: web.Request) -> web.StreamResponse:
         return _json([_phone_view(one) for one in phonebook.all()])
-
-    async def create_group(request: web.Request) -> web.StreamResponse:
-        body = await _body(request, _GroupBody)
-        group = await phone_actions.create_group(phonebook.get(body.owner), body.subject, body.members)
-        return _json({"id": str(group), "subject": body.subject, "owner": body.owner, "members": body.members})
-
-    async def change_members(request: web.Request) -> web.StreamResponse:
-        body = await _body(request, _MembersBody)
-        actor = phonebook.get(body.by)
-        group = phone_actions.find_chat(actor, request.match_info["group"].partition("@")[0] + "-group")
-        await phone_actions.change_members(actor, group, body.action, body.members)
-        return _json({})
 
     return [
         web.post("/sandbox/phones", add),
@@ -147,9 +139,24 @@ def routes(phonebook: Phonebook) -> list[web.RouteDef]:
         web.post(f"{phone}/subscribe", of_phone(_subscribe)),
         web.post(f"{phone}/typing", of_phone(_typing)),
         web.get(f"{phone}/sightings", of_phone(_sightings)),
-        web.post("/sandbox/groups", create_group),
-        web.post("/sandbox/groups/{group}/participants", change_members),
     ]
+
+
+def _group_routes(phonebook: Phonebook) -> list[web.RouteDef]:
+    async def create(request: web.Request) -> web.StreamResponse:
+        body = await _body(request, _GroupBody)
+        group = await phone_actions.create_group(phonebook.get(body.owner), body.subject, body.members)
+        return _json({"id": str(group), "subject": body.subject, "owner": body.owner, "members": body.members})
+
+    async def change_members(request: web.Request) -> web.StreamResponse:
+        body = await _body(request, _MembersBody)
+        actor = phonebook.get(body.by)
+        group = phone_actions.find_chat(actor, request.match_info["group"].partition("@")[0] + "-group")
+        await phone_actions.change_members(actor, group, body.action, body.members)
+        return _json({})
+
+    path = "/sandbox/groups"
+    return [web.post(path, create), web.post(path + "/{group}/participants", change_members)]
 
 
 def fault_routes(network: FaultyNetwork) -> list[web.RouteDef]:

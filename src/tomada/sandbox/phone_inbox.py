@@ -16,6 +16,7 @@ from tomada.sandbox.network_ports import COMPANION_READY
 from tomada.sandbox.node import Jid, Node
 from tomada.sandbox.phone import NetworkRefused, Phone, Sighting
 from tomada.sandbox.phone_log import LogEntry, ReceiptRow
+from tomada.sandbox.phone_prekeys import read_bundle
 from tomada.sandbox.phone_reading import is_shown
 from tomada.sandbox.ratchet import Envelope
 from tomada.sandbox.signal_chain import CannotDecrypt, DuplicateMessage
@@ -122,7 +123,7 @@ async def _retry(phone: Phone, node: Node) -> None:
     count = int(retry.text("count", "1")) if retry else RETRIES_MAX + 1
     if address is None or count > RETRIES_MAX:
         return
-    bundle = phone_outbox.read_bundle(node) if node.child("keys") else None
+    bundle = read_bundle(node) if node.child("keys") else None
     message_id = node.text("id")
     entry = phone.log.find(message_id)
     try:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from tomada.sandbox import protos
-from tomada.sandbox.network_ports import SignedPrekey
-from tomada.sandbox.node import SERVER, AttrValue, Jid, Node, element
+from tomada.sandbox.node import AttrValue, Jid, Node, element
 from tomada.sandbox.phone import NetworkRefused, Phone
 from tomada.sandbox.phone_log import LogEntry
+from tomada.sandbox.phone_prekeys import ensure_sessions, own_keys
 from tomada.sandbox.phone_reading import media_type, stanza_type
 from tomada.sandbox.ratchet import Bundle, Envelope
 
@@ -67,7 +67,7 @@ async def resend(phone: Phone, entry: LogEntry, asker: Jid, *, count: int, bundl
     """Answer a device that could not read a message of ours, with a new session if it sent keys for one."""
     if bundle is not None:
         phone.sessions.start(asker, bundle)
-    await _ensure_sessions(phone, [asker])
+    await ensure_sessions(phone, [asker])
     message = protos.e2e.Message.FromString(entry.payload)
     chat = chat_jid(phone, entry.chat)
     attrs: _Attrs = {"id": entry.id, "type": stanza_type(message)}
@@ -108,7 +108,7 @@ async def ask_again(phone: Phone, message: Node, count: int) -> None:
         element("registration", content=phone.registration_id.to_bytes(4, "big")),
     ]
     if count > 1:
-        content.append(_keys(phone))
+        content.append(own_keys(phone))
     phone.store.commit()
     await phone.submit(element("receipt", attrs, content))
 
@@ -129,7 +129,7 @@ def chat_jid(phone: Phone, chat: str) -> Jid:
 
 
 async def _send_to_companion(phone: Phone, companion: Jid, message_id: str, content: bytes, count: int | None) -> None:
-    await _ensure_sessions(phone, [companion])
+    await ensure_sessions(phone, [companion])
     envelope = phone.sessions.encrypt(companion, content)
     phone.store.commit()
     attrs: _Attrs = {"id": message_id, "to": companion, "type": "text", "category": "peer"}
@@ -140,7 +140,7 @@ async def _chat_stanza(phone: Phone, chat: Jid, message: Any, attrs: _Attrs) -> 
     number = phone.network.find_number(chat) or ""
     theirs = [device.lid for device in phone.network.devices(number) if device.ready or device.id == 0]
     own = _own_companions(phone)
-    await _ensure_sessions(phone, [*theirs, *own])
+    await ensure_sessions(phone, [*theirs, *own])
     plain = message.SerializeToString()
     copy = _device_sent(chat, message).SerializeToString() if own else b""
     kind = media_type(message)
@@ -159,7 +159,7 @@ async def _group_stanza(phone: Phone, group: Jid, message: Any, attrs: _Attrs) -
         if device.lid != phone.lid and (device.ready or device.id == 0)
     ]
     missing = phone.sessions.share_sender_key(group, devices)
-    await _ensure_sessions(phone, missing)
+    await ensure_sessions(phone, missing)
     hello = protos.e2e.Message()
     _add_sender_key(phone, group, hello)
     content = hello.SerializeToString()
@@ -168,63 +168,6 @@ async def _group_stanza(phone: Phone, group: Jid, message: Any, attrs: _Attrs) -
     envelope = phone.sessions.encrypt_group(group, message.SerializeToString())
     body = [element("participants", content=parts)] if parts else []
     return element("message", attrs, [*body, _enc(envelope, media_type(message))])
-
-
-async def _ensure_sessions(phone: Phone, devices: list[Jid]) -> None:
-    """Fetch the prekeys of devices we never wrote to. One at a time, or two sends would start two sessions."""
-    async with phone.fetching:
-        missing = [device for device in devices if device != phone.lid and not phone.sessions.knows(device)]
-        if not missing:
-            return
-        users = [element("user", {"jid": device, "reason": "identity"}) for device in missing]
-        attrs: _Attrs = {"to": SERVER, "type": "get", "xmlns": "encrypt", "id": phone.new_id()}
-        answer = await phone.ask(element("iq", attrs, [element("key", content=users)]))
-        found = answer.child("list")
-        for user in found.children("user") if found else ():
-            address, bundle = user.jid("jid"), read_bundle(user)
-            if address and bundle:
-                phone.sessions.start(address, bundle)
-        unknown = [str(device) for device in missing if not phone.sessions.knows(device)]
-        if unknown:
-            raise NetworkRefused(f"the network has no keys of {', '.join(unknown)}")
-
-
-def read_bundle(node: Node) -> Bundle | None:
-    """The keys of one device as the network or a retry receipt gives them; None if there are none."""
-    keys = node.child("keys") or node
-    registration, identity, signed = node.child("registration"), keys.child("identity"), keys.child("skey")
-    one_time = keys.child("key")
-    if registration is None or identity is None or signed is None:
-        return None
-    signature = signed.child("signature")
-    key_id, key = _read_key(signed)
-    return Bundle(
-        identity.data,
-        int.from_bytes(registration.data, "big"),
-        SignedPrekey(key_id, key, signature.data if signature else b""),
-        _read_key(one_time) if one_time else None,
-    )
-
-
-def _read_key(node: Node) -> tuple[int, bytes]:
-    key_id, value = node.child("id"), node.child("value")
-    return int.from_bytes(key_id.data if key_id else b"", "big"), value.data if value else b""
-
-
-def _keys(phone: Phone) -> Node:
-    number, key = phone.sessions.make_prekey()
-    signed = phone.signed_prekey
-    parts = [
-        element("type", content=b"\x05"),
-        element("identity", content=phone.identity),
-        element("key", content=_key_content(number, key)),
-        element("skey", content=[*_key_content(signed.id, signed.key), element("signature", content=signed.signature)]),
-    ]
-    return element("keys", content=parts)
-
-
-def _key_content(number: int, key: bytes) -> list[Node]:
-    return [element("id", content=number.to_bytes(3, "big")), element("value", content=key)]
 
 
 def _entry(phone: Phone, message_id: str, chat: Jid, message: Any) -> LogEntry:
