@@ -10,7 +10,7 @@ must still hold that number, so of a crashed, a frozen and a new sweeper only th
   was given anew meanwhile has that epoch or a greater one, and is safe even from a sweeper that was frozen for days.
 
 A step that fails is tried again with growing pauses, for ever; after FORCE_AFTER failures the machine is removed even
-if WhatsApp cannot be told, and the receipt says so. When all steps are done the row is closed with the receipt's digest.
+if WhatsApp cannot be told, and the receipt says so. When all steps are done the row is closed with a digest of them.
 """
 
 import hashlib

@@ -24,6 +24,8 @@ from tomada.errors import NotFound, Refused, SubscriptionNeeded
 from tomada.instances.billing import DAY_MS, HOUR_MS, cycle_end_ms
 
 END_OF_TIME_MS = 1 << 62
+STALE_MS = 60_000
+"""How long a decision that writes a time holds. A process that freezes between deciding and swapping decides anew."""
 
 
 class State(StrEnum):
@@ -163,7 +165,9 @@ def subscribe(standing: Standing, now_ms: int, terms: Terms, *, with_calls: bool
         ended_ms=None,
         retire_ms=None,
     )
-    return Change(before=standing, after=after, action="subscribed", from_ms=now_ms, until_ms=due_ms)
+    return Change(
+        before=standing, after=after, action="subscribed", from_ms=now_ms, until_ms=min(due_ms, now_ms + STALE_MS)
+    )
 
 
 def add_calls(standing: Standing) -> Change | None:
@@ -198,7 +202,8 @@ def cancel(standing: Standing, now_ms: int, terms: Terms) -> Change | None:
         due_ms=month_end_ms if grace_days is None else now_ms + grace_days * DAY_MS,
         revision=standing.revision + 1,
     )
-    return Change(before=standing, after=after, action="cancel_asked", from_ms=now_ms, until_ms=month_end_ms)
+    until_ms = min(month_end_ms, now_ms + STALE_MS)
+    return Change(before=standing, after=after, action="cancel_asked", from_ms=now_ms, until_ms=until_ms)
 
 
 def delete(standing: Standing, now_ms: int, terms: Terms) -> Change | None:
@@ -254,7 +259,7 @@ def _ended(standing: Standing, now_ms: int, terms: Terms, state: State, action: 
         ended_ms=now_ms,
         retire_ms=now_ms + int(terms.retention_days * DAY_MS),
     )
-    return Change(before=standing, after=after, action=action, from_ms=from_ms)
+    return Change(before=standing, after=after, action=action, from_ms=from_ms, until_ms=now_ms + STALE_MS)
 
 
 def _retired(standing: Standing, action: str, from_ms: int) -> Change:

@@ -53,6 +53,15 @@ async def carry_deletions(store: LifecycleStore, machines: Machines, terms: Term
     return finished
 
 
+async def pause_until_due(store: LifecycleStore, interval_s: float) -> float:
+    """How many seconds to sleep: until the next instance is due, at most the interval.
+
+    One that is due already was left over by a pass that could not change it, so it waits for the next regular one.
+    """
+    next_ms = await store.ms_to_next_due()
+    return interval_s if next_ms is None or next_ms <= 0 else min(interval_s, next_ms / 1000)
+
+
 class Sweeper:
     """The loops of one replica."""
 
@@ -100,9 +109,7 @@ class Sweeper:
             try:
                 if await end_what_is_due(self._store, self._terms, self._name):
                     self.nudge()
-                next_ms = await self._store.ms_to_next_due()
-                if next_ms is not None:
-                    pause_s = min(pause_s, max(0.05, next_ms / 1000))
+                pause_s = await pause_until_due(self._store, self._interval_s)
             except Exception:  # noqa: BLE001 - met again by the next pass
                 _log.exception("sweep failed")
             await _sleep(nudged, pause_s)
