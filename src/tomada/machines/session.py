@@ -245,7 +245,7 @@ class HostedSession:
 
     def _release(self) -> None:
         """Give the place back, unless a journal that was not told yet may hold something of this instance."""
-        if self.machine is not None and self.machine.ready and not self.state.wanted:
+        if self.machine is not None and self.machine.ready and not self.state.wanted and not self._in_machine:
             self.machine = None
 
     async def _open(self) -> None:
