@@ -73,7 +73,7 @@ async def send_batch(
 
     A cancellation ends it where it stands: what is under way counts as not sent, and the rest is settled.
     """
-    batch = _Batch(sender.policy, lane, sender.rng)
+    batch = Batch(sender.policy, lane, sender.rng)
     try:
         for callback in lane.waiting:
             if not may_send() or not batch.goes_on:
@@ -87,7 +87,7 @@ async def send_batch(
     return batch.settlement()
 
 
-class _Batch:
+class Batch:
     """The rules of order, without input or output."""
 
     def __init__(self, policy: Policy, lane: Lane, rng: random.Random) -> None:

@@ -25,8 +25,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tomada.errors import BadAddress
-
 URL_CHARACTERS_MAX = 2048
 OPEN_LOW_PORTS = (80, 443)  # below 1024 only these; above it everything is somebody's web server
 
@@ -75,6 +73,10 @@ _NAME = re.compile(
 _BARE_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e\u00a1-\U0010ffff]+\Z")  # no spaces, control characters or backslashes
 
 
+class AddressRefused(ValueError):
+    """This URL cannot be called; the message says why, in words for a person, and names no address."""
+
+
 class AddressRules(msgspec.Struct, frozen=True):
     """What a self-hoster opened: plain http, and the inner ranges of the table."""
 
@@ -118,10 +120,10 @@ def destination(url: str) -> str:
 
 
 def check_url(url: str, rules: AddressRules) -> None:
-    """Raises BadAddress with words for a person unless `url` may be saved and called."""
+    """Raises AddressRefused with words for a person unless `url` may be saved and called."""
     problem = _problem(url, rules)
     if problem:
-        raise BadAddress(f"This URL cannot be called: {problem}")
+        raise AddressRefused(f"This URL cannot be called: {problem}")
 
 
 @functools.lru_cache(maxsize=8192)

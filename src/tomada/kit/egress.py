@@ -17,7 +17,7 @@ A blocked target is told as `Blocked` with a reason that names no address and qu
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,8 +26,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from tomada.errors import BadAddress
-from tomada.kit.addresses import AddressRules, check_url, refusal
+from tomada.kit.addresses import AddressRefused, AddressRules, check_url, refusal
 
 TOTAL_S = 30.0
 CONNECT_S = 10.0
@@ -37,6 +36,10 @@ NAMES_KEPT_S = 30
 BODY_BYTES_MAX = 64 * 1024
 CONNECTIONS_MAX = 512
 CONNECTIONS_PER_DESTINATION_MAX = 64
+
+
+Gate = Callable[[str, AddressRules], str | None]
+"""Says why a numeric address may not be connected to; only tests give another than `addresses.refusal`."""
 
 
 class EgressFailed(Exception):
@@ -74,14 +77,15 @@ class Egress:
         resolver: AbstractResolver | None = None,
         total_s: float = TOTAL_S,
         connect_s: float = CONNECT_S,
-        connections_max: int = CONNECTIONS_MAX,
+        gate: Gate = refusal,
     ) -> None:
         self.rules = rules
+        self._gate = gate
         self._resolver = resolver or ThreadResolver()
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             socket_factory=self._open_socket,
-            limit=connections_max,
+            limit=CONNECTIONS_MAX,
             limit_per_host=CONNECTIONS_PER_DESTINATION_MAX,
             ttl_dns_cache=NAMES_KEPT_S,
             keepalive_timeout=20.0,
@@ -115,7 +119,7 @@ class Egress:
     ) -> Answer:
         try:
             check_url(url, self.rules)
-        except BadAddress as error:
+        except AddressRefused as error:
             raise Blocked("blocked address") from error
         try:
             async with self._session.request(
@@ -129,7 +133,7 @@ class Egress:
     def _open_socket(self, info: Any) -> socket.socket:
         """Called for every address that would be connected to; the gate."""
         family, kind, protocol, _name, address = info
-        if family not in (socket.AF_INET, socket.AF_INET6) or refusal(str(address[0]), self.rules) is not None:
+        if family not in (socket.AF_INET, socket.AF_INET6) or self._gate(str(address[0]), self.rules) is not None:
             raise _BlockedAddress("blocked address")
         return socket.socket(family=family, type=kind, proto=protocol)
 

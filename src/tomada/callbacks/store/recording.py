@@ -16,7 +16,7 @@ from tomada.postgres.pool import Connection
 WAKE_CHANNEL = "tomada_callbacks"
 
 # Sorted locking: two batches with the same instances wait for each other instead of deadlocking.
-_LOCK_INSTANCES = """
+LOCK_INSTANCES = """
 select id, delivery_callback_url, received_callback_url, received_and_delivery_callback_url, disconnected_callback_url,
        connected_callback_url, message_status_callback_url, presence_chat_callback_url, notify_sent_by_me
 from instance where id = any($1::text[]) order by id for no key update
@@ -26,8 +26,8 @@ from instance where id = any($1::text[]) order by id for no key update
 # URL is disabled, put it with the dead letters at once).
 _INSERT = """
 with input as (
-    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-        as t(ordinal, instance_id, dedupe_key, id, type, payload, url, destination)
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+        $9::text[]) as t(ordinal, instance_id, dedupe_key, id, type, target, payload, url, destination)
 ), fresh as (
     select distinct on (i.instance_id, i.dedupe_key) i.* from input i
     where not exists (select from event e where e.instance_id = i.instance_id and e.dedupe_key = i.dedupe_key)
@@ -40,8 +40,8 @@ with input as (
     select f.*, b.account_id, b.base + row_number() over (partition by f.instance_id order by f.ordinal) as number
     from fresh f join bumped b on b.id = f.instance_id
 ), kept as (
-    insert into event (instance_id, number, id, account_id, type, payload, dedupe_key)
-    select instance_id, number, id, account_id, type, payload, dedupe_key from numbered
+    insert into event (instance_id, number, id, account_id, type, target, payload, dedupe_key)
+    select instance_id, number, id, account_id, type, target, payload, dedupe_key from numbered
 ), woken as (
     insert into lane (instance_id, account_id, url, destination, due_ms, last_position)
     select instance_id, account_id, url, destination, real_now_ms(), count(*) from numbered where url is not null
@@ -80,7 +80,7 @@ async def write_events(connection: Connection, events: Sequence[NewEvent]) -> li
 
     An event known by its dedupe key changes nothing and gives what is there. None: there is no such instance.
     """
-    rows = await connection.fetch(_LOCK_INSTANCES, sorted({event.instance_id for event in events}))
+    rows = await connection.fetch(LOCK_INSTANCES, sorted({event.instance_id for event in events}))
     instances = {row["id"]: row for row in rows}
     columns = _columns(events, instances)
     if not columns[0]:
@@ -89,22 +89,22 @@ async def write_events(connection: Connection, events: Sequence[NewEvent]) -> li
     for row in await connection.fetch(_INSERT, *columns):
         results[row["ordinal"]] = Recorded(row["id"], row["number"], fresh=True)
     await _fill_known(connection, events, instances, results)
-    if any(columns[6]):
+    if any(columns[7]):
         await connection.execute(_WAKE, WAKE_CHANNEL)
     return results
 
 
 def _columns(events: Sequence[NewEvent], instances: dict[str, Any]) -> tuple[list[Any], ...]:
     """The events of known instances as columns for unnest, each with its URL."""
-    columns: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [])
+    columns: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
     for ordinal, event in enumerate(events):
         instance = instances.get(event.instance_id)
         if instance is None:
             continue
         url = url_for(event.target, instance)
         place = destination(url) if url else None
-        row = (ordinal, event.instance_id, event.dedupe_key, ids.event_id(), event.type, event.payload, url, place)
-        for column, value in zip(columns, row, strict=True):
+        row = (ordinal, event.instance_id, event.dedupe_key, ids.event_id(), event.type, event.target.value)
+        for column, value in zip(columns, (*row, event.payload, url, place), strict=True):
             column.append(value)
     return columns
 

@@ -10,6 +10,7 @@ create table event (
     id text not null unique,                      -- the webhook-id of every attempt
     account_id text not null,
     type text not null,
+    target text not null,                         -- which of the instance's URLs it is for (callbacks.types.Target)
     payload text not null,                        -- the body, byte for byte
     created_ms bigint not null default real_now_ms(),
     dedupe_key text not null,

@@ -1,0 +1,95 @@
+"""What /v1 shows: events, attempts, lanes and dead letters of one account, in pages by key (no offsets, no cap)."""
+
+from typing import Any
+
+from tomada.postgres.pool import Connection
+
+# Newest first. The state is derived, so it cannot disagree with the rows: waiting beats dead beats delivered.
+_EVENTS = """
+select * from (
+    select e.id, e.number, e.instance_id, e.type, e.payload, e.created_ms,
+        case when exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
+                then 'waiting'
+            when exists (select from dead_letter d where d.instance_id = e.instance_id and d.event_number = e.number)
+                then 'dead'
+            when exists (select from attempt a
+                where a.instance_id = e.instance_id and a.event_number = e.number and a.error is null)
+                then 'delivered'
+            else 'kept' end as state,
+        (select count(*) from attempt a where a.instance_id = e.instance_id and a.event_number = e.number) as attempts
+    from event e
+    where e.account_id = $1 and e.instance_id = $2 and e.number < $3 and ($4::text is null or e.type = $4)
+        and e.created_ms >= $5 and e.created_ms < $6
+) x where ($7::text is null or x.state = $7) order by x.number desc limit $8
+"""
+
+_ATTEMPTS = """
+select a.n, l.url, a.at_ms, a.status, a.duration_ms, a.error
+from event e
+join attempt a on a.instance_id = e.instance_id and a.event_number = e.number
+left join lane l on l.id = a.lane_id
+where e.account_id = $1 and e.id = $2 order by a.at_ms, a.n limit 1000
+"""
+
+_LANES = """
+select l.id, l.url, l.due_ms, l.failing_since_ms, l.disabled_ms, l.disabled_reason, l.last_error,
+    (select count(*) from callback c where c.lane_id = l.id) as waiting,
+    (select count(*) from dead_letter d where d.lane_id = l.id) as dead_letters
+from lane l where l.account_id = $1 and l.instance_id = $2 order by l.id
+"""
+
+_DEAD = """
+select d.instance_id, d.event_number, e.id as event_id, e.type, e.payload, l.url, d.attempts, d.died_ms, d.reason,
+    d.lane_id, d.position
+from dead_letter d
+join lane l on l.id = d.lane_id
+join event e on e.instance_id = d.instance_id and e.number = d.event_number
+where d.account_id = $1 and ($2::text is null or d.instance_id = $2) and (d.lane_id, d.position) > ($3, $4)
+order by d.lane_id, d.position limit $5
+"""
+
+_INSTANCE = """
+select i.id, i.account_id, i.token_sealed, a.signing_secret_sealed, s.phone
+from instance i join account a on a.id = i.account_id left join session s on s.instance_id = i.id
+where i.id = $2 and i.account_id = $1
+"""
+
+
+async def events(
+    connection: Connection,
+    account_id: str,
+    instance_id: str,
+    *,
+    before_number: int,
+    type_: str | None,
+    since_ms: int,
+    until_ms: int,
+    state: str | None,
+    limit: int,
+) -> list[Any]:
+    """Events of an instance, newest first."""
+    return await connection.fetch(
+        _EVENTS, account_id, instance_id, before_number, type_, since_ms, until_ms, state, limit
+    )
+
+
+async def attempts(connection: Connection, account_id: str, event_id: str) -> list[Any]:
+    """The attempts at one event, oldest first."""
+    return await connection.fetch(_ATTEMPTS, account_id, event_id)
+
+
+async def lanes(connection: Connection, account_id: str, instance_id: str) -> list[Any]:
+    """The lanes of an instance."""
+    return await connection.fetch(_LANES, account_id, instance_id)
+
+
+async def dead_letters(
+    connection: Connection, account_id: str, instance_id: str | None, after: tuple[int, int], limit: int
+) -> list[Any]:
+    """Dead letters of an account or of one instance, by lane and position."""
+    return await connection.fetch(_DEAD, account_id, instance_id, *after, limit)
+
+
+async def instance(connection: Connection, account_id: str, instance_id: str) -> Any:
+    """The sealed credentials of an instance of the account, or None."""
+    return await connection.fetchrow(_INSTANCE, account_id, instance_id)
