@@ -55,6 +55,7 @@ from tomada.sandbox.launch import machine_command, machine_environment, start_sa
 from tomada.settings import Settings
 from tomada.wire import ports
 from tomada.wire.api import build_app
+from tomada.wire.lifecycle_calls import lifecycle_router
 from tomada.wire.server import serving
 
 log = structlog.get_logger(__name__)
@@ -190,11 +191,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             sweeper.nudge()
             return reading
 
-        more: list[Any] = []
+        more: list[Any] = [lifecycle_router(lifecycle, terms, sweeper.nudge)]
         if control_url:
             front = Front(control_url, lambda: read_clock(pool), advance)
             stack.push_async_callback(front.close)
-            more = list(front.handlers())
+            more += front.handlers()
         wire = ports.Ports(
             accounts=AccountStore(pool),
             instances=instances,

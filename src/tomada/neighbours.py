@@ -3,6 +3,7 @@
 from tomada.accounts import audit
 from tomada.callbacks import events
 from tomada.callbacks.shapes import Facts
+from tomada.callbacks.store.quoting import last_connection_event
 from tomada.callbacks.store.recording import write_events
 from tomada.messages import store as messages
 from tomada.postgres.pool import Connection
@@ -38,6 +39,8 @@ class LifecycleNeighbours:
         return len(failed)
 
     async def record_disconnected(self, connection: Connection, instance_id: str, dedupe_key: str) -> None:
-        """Records a DisconnectedCallback under this occurrence."""
+        """Records a DisconnectedCallback under this occurrence, unless the integrator knows: the log-out was told."""
+        if await last_connection_event(connection, instance_id) != "ConnectedCallback":
+            return
         now_ms: int = await connection.fetchval("select real_now_ms()")
         await write_events(connection, [events.disconnected(Facts(instance_id, ""), now_ms, dedupe_key)])
