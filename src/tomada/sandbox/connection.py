@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from tomada.sandbox.certs import NoiseIdentity
 from tomada.sandbox.codec import BODY_BYTES_MAX, decode, encode
-from tomada.sandbox.network_state import World
+from tomada.sandbox.network_state import World, log
 from tomada.sandbox.node import Node
 from tomada.sandbox.noise import FrameCipher, ServerHandshake
 from tomada.sandbox.protos import wa6
@@ -201,7 +201,9 @@ class Connection:
                 continue
             try:
                 await self._websocket.send_bytes(self._next_batch(loop.time()))
-            except (ConnectionError, RuntimeError):
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                log.info("connection %d cannot be written to: %r", self.number, error)
+                self.abort()
                 return
         await asyncio.sleep(_LINGER_S)
         with contextlib.suppress(ConnectionError, RuntimeError):

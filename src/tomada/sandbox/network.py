@@ -50,6 +50,7 @@ from tomada.sandbox.network_state import (
     StanzaError,
     World,
     answer_to,
+    log,
     owner_of,
     refusal_of,
 )
@@ -120,11 +121,16 @@ class Network:
         if account is None or account.devices.get(sender.id) is not sender:
             return
         answers: list[Node] = []
-        with world.work():
-            world.after_commit(lambda: _reply_all(answers, reply))  # first in turn, filled below
-            answer = self._handle(sender, node)
-            if answer is not None:
-                answers.append(answer)
+        try:
+            with world.work():
+                world.after_commit(lambda: _reply_all(answers, reply))  # first in turn, filled below
+                answer = self._handle(sender, node)
+                if answer is not None:
+                    answers.append(answer)
+        except Exception:  # noqa: BLE001 - a stanza that a handler trips over must not end the connection
+            log.exception("handling %s of %s", node, owner_of(sender))
+            if node.tag == "iq":
+                reply(refusal_of(node, StanzaError(500, "internal-server-error")))
 
     def _handle(self, sender: Device, node: Node) -> Node | None:
         world = self.world

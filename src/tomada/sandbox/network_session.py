@@ -16,7 +16,7 @@ from tomada.sandbox.network_state import answer_to, log
 from tomada.sandbox.node import Node
 from tomada.sandbox.pairing import WINDOW_S, Pairing
 
-_ENDS = (ConnectionError, ProtocolError, PairingError, CodecError, InvalidTag)
+_ENDS = (ConnectionError, ProtocolError, PairingError, CodecError, InvalidTag, TimeoutError)
 
 
 async def serve_connection(network: Network, connection: Connection, identity: NoiseIdentity) -> None:

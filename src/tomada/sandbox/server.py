@@ -41,6 +41,8 @@ _BACKLOG = 1024
 _WS_BYTES_MAX = 1 << 25
 _PR_SET_PDEATHSIG = 1
 _SHUTDOWN_TIMEOUT_S = 2.0
+_IDLE_TIMEOUT_S = 240.0
+"""Clients send a keepalive at least every 30 seconds; one that is silent for so long is gone."""
 
 ControlApp = Callable[[Network], Awaitable[web.Application]]
 """Makes the control routes of a network."""
@@ -125,7 +127,9 @@ class Sandbox:
         faults.connected()
         if faults.find("refuse", None):
             return web.Response(status=503)
-        websocket = web.WebSocketResponse(compress=False, max_msg_size=_WS_BYTES_MAX, timeout=1.0)
+        websocket = web.WebSocketResponse(
+            compress=False, max_msg_size=_WS_BYTES_MAX, timeout=1.0, receive_timeout=_IDLE_TIMEOUT_S
+        )
         await websocket.prepare(request)
         connection = Connection(self.network.world, websocket, request.transport)
         await serve_connection(self.network, connection, self.identity)
