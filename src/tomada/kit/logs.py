@@ -24,8 +24,8 @@ _SECRETS = re.compile(
     r"(?P<path>/token/)[^/\s?#\"']+"
     r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[^\s\"',]+"
     r"|(?P<userinfo>://[^/\s:@\"']*:)[^/\s@\"']+(?=@)"
-    r"|(?P<named>\b(?:authorization|client-token|z-api-token|partner[_-]?token|password|secret)[\"']?\s*[:=]\s*[\"']?)"
-    r"[^\s\"',;&]+"
+    r"|(?P<named>(?:authorization|client-token|z-api-token|partner[_-]?token|password|secret)[\"']?\s*[:=]\s*[\"']?)"
+    r"(?:(?:Bearer|Basic)\s+)?[^\s\"',;&]+"
     r"|\btmd_[\w-]{20,}"
     r"|\bwhsec_[\w+/=-]{20,}"
     r"|\bF[0-9a-f]{32}S\b"
@@ -69,35 +69,30 @@ def _redacted(value: Any, depth: int = 0) -> Any:
 
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Log from `level` up to `stream` (standard error). Call once, first thing in a process."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+    output = stream or sys.stderr
+    least = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Any] = [
         structlog.processors.add_log_level,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
-    least = logging.getLevelNamesMapping()[level.upper()]
-    handler = logging.StreamHandler(stream or sys.stderr)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *common, redact_event, _render],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.WriteLoggerFactory(file=output),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *common],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_event, _render],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(least, logging.WARNING))  # libraries
-    structlog.configure(
-        processors=[
-            *(step for step in shared if not isinstance(step, structlog.stdlib.ExtraAdder)),
-            redact_event,
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    root.setLevel(max(least, logging.WARNING))  # of libraries only what they warn of
 
 
 def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from litestar.types import ControllerRouterHandler
 from tomada.wire import health, instance_calls, partner, queue_calls, sending, settings_calls
 from tomada.wire.credentials import instance_guard
 from tomada.wire.failing import EXCEPTION_HANDLERS
-from tomada.wire.openapi import document
+from tomada.wire.openapi import document_route
 from tomada.wire.ports import Ports
 
 INSTANCE_PATH = "/instances/{instance_id:str}/token/{token:str}"
@@ -17,6 +17,20 @@ INSTANCE_PATH = "/instances/{instance_id:str}/token/{token:str}"
 
 def build_app(ports: Ports, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:
     """The application over these ports; `more` joins it as it is (the sandbox's routes, the operator's)."""
+    handlers = routes(more)
+    return Litestar(
+        route_handlers=[*handlers, document_route(handlers, ports.settings.public_url)],
+        state=State({"ports": ports}),
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=None,  # wire/reading.py refuses what is too large, per call
+        debug=False,
+    )
+
+
+def routes(more: Sequence[ControllerRouterHandler] = ()) -> list[ControllerRouterHandler]:
+    """Every route, with its guards."""
     of_an_instance = Router(
         INSTANCE_PATH,
         guards=[instance_guard],
@@ -28,12 +42,4 @@ def build_app(ports: Ports, more: Sequence[ControllerRouterHandler] = ()) -> Lit
             *queue_calls.HANDLERS,
         ],
     )
-    return Litestar(
-        route_handlers=[partner.router, of_an_instance, *health.HANDLERS, *more],
-        state=State({"ports": ports}),
-        exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=document(ports.settings.public_url),
-        logging_config=None,
-        request_max_body_size=None,  # wire/reading.py refuses what is too large, per call
-        debug=False,
-    )
+    return [partner.router, of_an_instance, *health.HANDLERS, *more]

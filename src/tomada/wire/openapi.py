@@ -1,22 +1,30 @@
-"""The OpenAPI document: Litestar makes it from the routes; here are the bodies, which we read ourselves."""
+"""The OpenAPI document, /v1/openapi.json. Litestar makes it from the routes; what we read ourselves is added here.
 
-from dataclasses import dataclass, field
+Its own pages are left out: they load scripts from other people's servers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from litestar import Litestar, Response, get
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import (
     Components,
     OpenAPIMediaType,
     Operation,
+    Parameter,
     Reference,
     RequestBody,
     Schema,
     SecurityScheme,
     Server,
 )
+from litestar.types import ControllerRouterHandler
 
 from tomada.wire.bodies import BODIES
 
@@ -27,35 +35,92 @@ DESCRIPTION = (
 )
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """Every error: what is wrong, in words."""
+
+    error: str
+
+
+_FAILURES = {
+    400: "The request is not understood, the instance unknown or ended",
+    401: "The partner credential is missing or wrong",
+    403: "The Client-Token is wrong, or a limit is reached",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    503: "Not available just now; nothing was done",
+}
+
+
 @cache
-def with_body(body: type[msgspec.Struct], required: bool = True) -> type[Operation]:
-    """The operation_class of a route that reads this body."""
-    described = RequestBody(
-        content={"application/json": OpenAPIMediaType(schema=Reference(ref=_REFERENCE.format(name=body.__name__)))},
-        required=required,
-    )
+def operation(
+    body: type[msgspec.Struct] | None = None, *, required: bool = True, query: tuple[str, ...] = ()
+) -> type[Operation]:
+    """The operation_class of a route that reads this body and these query parameters itself."""
+    parameters = [Parameter(name=name, param_in="query", schema=Schema(), required=False) for name in query]
 
     @dataclass
-    class OperationWithBody(Operation):
-        request_body: RequestBody | Reference | None = field(default_factory=lambda: described)
-
+    class ReadsItself(Operation):
         def __post_init__(self) -> None:
-            self.request_body = described
+            if body is not None:
+                reference = Reference(ref=_REFERENCE.format(name=body.__name__))
+                self.request_body = RequestBody(
+                    content={"application/json": OpenAPIMediaType(schema=reference)}, required=required
+                )
+            if parameters:
+                self.parameters = [*(self.parameters or ()), *parameters]
 
-    return OperationWithBody
+    return ReadsItself
 
 
-def document(public_url: str | None) -> OpenAPIConfig:
-    """The configuration of /v1/openapi.json."""
-    _, schemas = msgspec.json.schema_components(BODIES, ref_template=_REFERENCE)
+def document_route(handlers: Sequence[ControllerRouterHandler], public_url: str | None) -> HTTPRouteHandler:
+    """The route that serves the document of these handlers, made when it is first asked for."""
+
+    @cache
+    def made() -> bytes:
+        return msgspec.json.encode(document_of(handlers, public_url))
+
+    @get("/v1/openapi.json", include_in_schema=False, sync_to_thread=False)
+    def openapi_document() -> Response[bytes]:
+        """The OpenAPI document."""
+        return Response(made(), media_type="application/json")
+
+    return openapi_document
+
+
+def document_of(handlers: Sequence[ControllerRouterHandler], public_url: str | None) -> dict[str, Any]:
+    """The document of these handlers: Litestar's, with the schemas of the bodies and the errors.
+
+    It comes from an application of its own that is never served, because one that serves a document has Litestar's
+    pages and their errors too.
+    """
+    described = Litestar(route_handlers=list(handlers), openapi_config=_configuration(public_url), logging_config=None)
+    made: dict[str, Any] = described.openapi_schema.to_schema()
+    _, ours = msgspec.json.schema_components((*BODIES, Failed), ref_template=_REFERENCE)
+    schemas = made["components"].get("schemas", {})
+    for path, item in made["paths"].items():
+        if path.startswith("/instances"):
+            for described in item.values():
+                described["responses"] |= _failures(described["security"])
+    return {**made, "components": {**made["components"], "schemas": {**schemas, **ours}}}
+
+
+def _failures(security: list[dict[str, Any]]) -> dict[str, Any]:
+    reference = {"$ref": _REFERENCE.format(name=Failed.__name__)}
+    return {
+        str(status): {"description": words, "content": {"application/json": {"schema": reference}}}
+        for status, words in _FAILURES.items()
+        if status != 401 or {"partner": []} in security
+    }
+
+
+def _configuration(public_url: str | None) -> OpenAPIConfig:
+    """Litestar's configuration."""
     return OpenAPIConfig(
         title="Tomada",
         version=version("tomada"),
         description=DESCRIPTION,
-        path="/v1",
-        servers=[Server(url=public_url)] if public_url else [Server(url="/")],
+        servers=[Server(url=public_url or "/")],
         components=Components(
-            schemas={name: _schema(schema) for name, schema in schemas.items()},
             security_schemes={
                 "partner": SecurityScheme(type="http", scheme="bearer", description="The partner token."),
                 "clientToken": SecurityScheme(
@@ -68,20 +133,3 @@ def document(public_url: str | None) -> OpenAPIConfig:
         ),
         use_handler_docstrings=True,
     )
-
-
-def _schema(plain: dict[str, Any]) -> Schema:
-    """msgspec's JSON schema as Litestar's object."""
-    return _RawSchema(plain)
-
-
-class _RawSchema(Schema):
-    """A schema that is written already."""
-
-    def __init__(self, plain: dict[str, Any]) -> None:
-        super().__init__()
-        self._plain = plain
-
-    def to_schema(self) -> dict[str, Any]:
-        """The schema itself."""
-        return self._plain

@@ -10,7 +10,7 @@ from tomada.instances.listing import PAGE_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX,
 from tomada.instances.model import CALLBACK_FIELDS, NewInstance
 from tomada.wire.bodies import CreateBody
 from tomada.wire.credentials import account_of, partner_guard
-from tomada.wire.openapi import with_body
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, number_of, ports_of, read_body
 from tomada.wire.replies import Created, InstancePage, listed_of
 
@@ -21,7 +21,7 @@ _KINDS = {"web": False, "mobile": True}
 @post(
     "/instances/integrator/on-demand",
     status_code=200,
-    operation_class=with_body(CreateBody),
+    operation_class=operation(CreateBody),
     security=_SECURITY,
     tags=["partner"],
 )
@@ -40,7 +40,12 @@ async def create_instance(request: AnyRequest) -> Created:
     return Created(made.id, made.token, made.due_ms)
 
 
-@get("/instances", security=_SECURITY, tags=["partner"])
+@get(
+    "/instances",
+    operation_class=operation(query=("page", "pageSize", "query", "middleware")),
+    security=_SECURITY,
+    tags=["partner"],
+)
 async def list_instances(request: AnyRequest) -> InstancePage:
     """A page of the account's instances, oldest first. Query: page, pageSize, query (name part or id), middleware."""
     ports = ports_of(request)

@@ -14,7 +14,7 @@ from tomada.errors import BadInput
 from tomada.messages.store import Outgoing
 from tomada.wire.bodies import QueuePageBody
 from tomada.wire.credentials import instance_of
-from tomada.wire.openapi import with_body
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, number_of, ports_of, read_optional_body
 from tomada.wire.replies import iso
 
@@ -63,7 +63,7 @@ class Count(msgspec.Struct):
     count: int
 
 
-@get("/queue", tags=_TAGS)
+@get("/queue", operation_class=operation(query=("page", "pageSize")), tags=_TAGS)
 async def old_listing(request: AnyRequest) -> OldListing:
     """The waiting messages, by page and pageSize."""
     page = number_of(request, "page", 1, _OLD_PAGE_SIZE_MAX)
@@ -73,7 +73,7 @@ async def old_listing(request: AnyRequest) -> OldListing:
     return OldListing(_items(request, messages[(page - 1) * size : page * size]))
 
 
-@post("/queue", status_code=200, operation_class=with_body(QueuePageBody, required=False), tags=_TAGS)
+@post("/queue", status_code=200, operation_class=operation(QueuePageBody, required=False), tags=_TAGS)
 async def listing(request: AnyRequest) -> Listing:
     """The waiting messages, in pages of at most 30."""
     body = await read_optional_body(request, QueuePageBody)

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from tomada.engine.port import GroupMention, Quote, Text
 from tomada.wire.bodies import SendText
 from tomada.wire.credentials import instance_of
-from tomada.wire.openapi import with_body
+from tomada.wire.openapi import operation
 from tomada.wire.phones import chat_of
 from tomada.wire.reading import AnyRequest, ports_of, read_body
 from tomada.wire.replies import Done, Sent
@@ -21,7 +21,7 @@ from tomada.wire.replies import Done, Sent
 DELAY_MAX_S = 15.0
 
 
-@post("/send-text", status_code=200, operation_class=with_body(SendText), tags=["messages"])
+@post("/send-text", status_code=200, operation_class=operation(SendText), tags=["messages"])
 async def send_text(request: AnyRequest) -> Sent | Done:
     """Queue a text message."""
     body = await read_body(request, SendText)

@@ -19,7 +19,7 @@ from tomada.wire.bodies import (
     UrlValue,
 )
 from tomada.wire.credentials import instance_of
-from tomada.wire.openapi import with_body
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, ports_of, read_body
 from tomada.wire.replies import Done
 
@@ -69,10 +69,10 @@ def _put(
     path: str, body: type[msgspec.Struct], call: Callable[[AnyRequest], Awaitable[Done]], tags: list[str]
 ) -> HTTPRouteHandler:
     call.__name__ = path.replace("-", "_")
-    return put(f"/{path}", operation_class=with_body(body), tags=tags, operation_id=f"put-{path}")(call)
+    return put(f"/{path}", operation_class=operation(body), tags=tags, operation_id=f"put-{path}")(call)
 
 
-@put("/update-every-webhooks", operation_class=with_body(EveryUrl), tags=_WEBHOOK_TAGS)
+@put("/update-every-webhooks", operation_class=operation(EveryUrl), tags=_WEBHOOK_TAGS)
 async def update_every_webhooks(request: AnyRequest) -> Done:
     """Set every callback URL to this one."""
     body = await read_body(request, EveryUrl)
@@ -83,7 +83,7 @@ async def update_every_webhooks(request: AnyRequest) -> Done:
     return Done()
 
 
-@put("/update-notify-sent-by-me", operation_class=with_body(NotifySentByMe), tags=_WEBHOOK_TAGS)
+@put("/update-notify-sent-by-me", operation_class=operation(NotifySentByMe), tags=_WEBHOOK_TAGS)
 async def update_notify_sent_by_me(request: AnyRequest) -> Done:
     """Whether messages that the number itself sends are told too."""
     body = await read_body(request, NotifySentByMe)
@@ -93,7 +93,7 @@ async def update_notify_sent_by_me(request: AnyRequest) -> Done:
     return Done()
 
 
-@put("/update-name", operation_class=with_body(TextValue), tags=_TAGS)
+@put("/update-name", operation_class=operation(TextValue), tags=_TAGS)
 async def update_name(request: AnyRequest) -> Done:
     """Give the instance another name."""
     body = await read_body(request, TextValue)
@@ -101,7 +101,7 @@ async def update_name(request: AnyRequest) -> Done:
     return Done()
 
 
-@put("/update-call-reject-message", operation_class=with_body(OptionalTextValue), tags=_TAGS)
+@put("/update-call-reject-message", operation_class=operation(OptionalTextValue), tags=_TAGS)
 async def update_call_reject_message(request: AnyRequest) -> Done:
     """The text sent to a caller whose call was rejected."""
     body = await read_body(request, OptionalTextValue)
@@ -109,7 +109,7 @@ async def update_call_reject_message(request: AnyRequest) -> Done:
     return Done()
 
 
-@put("/update-queue-settings", operation_class=with_body(QueueSettings), tags=["queue"])
+@put("/update-queue-settings", operation_class=operation(QueueSettings), tags=["queue"])
 async def update_queue_settings(request: AnyRequest) -> Done:
     """Whether messages are refused instead of queued while the instance is not connected."""
     body = await read_body(request, QueueSettings)
