@@ -67,7 +67,8 @@ async def resend(phone: Phone, entry: LogEntry, asker: Jid, *, count: int, bundl
     """Answer a device that could not read a message of ours, with a new session if it sent keys for one."""
     if bundle is not None:
         phone.sessions.start(asker, bundle)
-    await ensure_sessions(phone, [asker])
+    if not await ensure_sessions(phone, [asker]):
+        raise NetworkRefused(f"the network has no keys of {asker}")
     message = protos.e2e.Message.FromString(entry.payload)
     chat = chat_jid(phone, entry.chat)
     attrs: _Attrs = {"id": entry.id, "type": stanza_type(message)}
@@ -129,7 +130,8 @@ def chat_jid(phone: Phone, chat: str) -> Jid:
 
 
 async def _send_to_companion(phone: Phone, companion: Jid, message_id: str, content: bytes, count: int | None) -> None:
-    await ensure_sessions(phone, [companion])
+    if not await ensure_sessions(phone, [companion]):
+        raise NetworkRefused(f"the network has no keys of {companion}")
     envelope = phone.sessions.encrypt(companion, content)
     phone.store.commit()
     attrs: _Attrs = {"id": message_id, "to": companion, "type": "text", "category": "peer"}
@@ -138,13 +140,13 @@ async def _send_to_companion(phone: Phone, companion: Jid, message_id: str, cont
 
 async def _chat_stanza(phone: Phone, chat: Jid, message: Any, attrs: _Attrs) -> Node:
     number = phone.network.find_number(chat) or ""
-    theirs = [device.lid for device in phone.network.devices(number) if device.ready or device.id == 0]
-    own = _own_companions(phone)
-    await ensure_sessions(phone, [*theirs, *own])
+    theirs = [device.lid for device in phone.network.devices(number)]
+    reachable = await ensure_sessions(phone, [*theirs, *_own_companions(phone)])
+    own = [device for device in reachable if device.bare == phone.lid]
     plain = message.SerializeToString()
     copy = _device_sent(chat, message).SerializeToString() if own else b""
     kind = media_type(message)
-    parts = [_to(phone, device, plain, kind) for device in theirs if device not in own and device != phone.lid]
+    parts = [_to(phone, device, plain, kind) for device in reachable if device not in own]
     parts += [_to(phone, device, copy, kind) for device in own]
     more: _Attrs = {"peer_recipient_pn": Jid(number, "s.whatsapp.net")}
     return element("message", attrs | more, [element("participants", content=parts)])
@@ -152,14 +154,8 @@ async def _chat_stanza(phone: Phone, chat: Jid, message: Any, attrs: _Attrs) -> 
 
 async def _group_stanza(phone: Phone, group: Jid, message: Any, attrs: _Attrs) -> Node:
     members = await group_members(phone, group)
-    devices = [
-        device.lid
-        for number in members
-        for device in phone.network.devices(number)
-        if device.lid != phone.lid and (device.ready or device.id == 0)
-    ]
-    missing = phone.sessions.share_sender_key(group, devices)
-    await ensure_sessions(phone, missing)
+    devices = [device.lid for number in members for device in phone.network.devices(number) if device.lid != phone.lid]
+    missing = await ensure_sessions(phone, phone.sessions.share_sender_key(group, devices))
     hello = protos.e2e.Message()
     _add_sender_key(phone, group, hello)
     content = hello.SerializeToString()
@@ -177,7 +173,7 @@ def _entry(phone: Phone, message_id: str, chat: Jid, message: Any) -> LogEntry:
 
 
 def _own_companions(phone: Phone) -> list[Jid]:
-    return [device.lid for device in phone.network.devices(phone.number) if device.id and device.ready]
+    return [device.lid for device in phone.network.devices(phone.number) if device.id]
 
 
 def _device_jid(phone: Phone, number: str, device: int) -> Jid:

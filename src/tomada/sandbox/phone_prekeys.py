@@ -6,16 +6,20 @@ asks for a message again.
 
 from tomada.sandbox.network_ports import SignedPrekey
 from tomada.sandbox.node import SERVER, Jid, Node, element
-from tomada.sandbox.phone import NetworkRefused, Phone
+from tomada.sandbox.phone import Phone
 from tomada.sandbox.ratchet import Bundle
 
 
-async def ensure_sessions(phone: Phone, devices: list[Jid]) -> None:
-    """Fetch the prekeys of devices we never wrote to. One at a time, or two sends would start two sessions."""
+async def ensure_sessions(phone: Phone, devices: list[Jid]) -> list[Jid]:
+    """Fetch the prekeys of devices we never wrote to; those of the devices that can be written to.
+
+    One caller at a time, or two sends would start two sessions. The phone itself is never among the result; a device
+    that was unlinked just now is left out. One that was linked just now is not: its messages wait for its first login.
+    """
     async with phone.fetching:
         missing = [device for device in devices if device != phone.lid and not phone.sessions.knows(device)]
         if not missing:
-            return
+            return _known(phone, devices)
         users = [element("user", {"jid": device, "reason": "identity"}) for device in missing]
         request = element(
             "iq",
@@ -28,9 +32,11 @@ async def ensure_sessions(phone: Phone, devices: list[Jid]) -> None:
             address, bundle = user.jid("jid"), read_bundle(user)
             if address and bundle:
                 phone.sessions.start(address, bundle)
-        unknown = [str(device) for device in missing if not phone.sessions.knows(device)]
-        if unknown:
-            raise NetworkRefused(f"the network has no keys of {', '.join(unknown)}")
+    return _known(phone, devices)
+
+
+def _known(phone: Phone, devices: list[Jid]) -> list[Jid]:
+    return [device for device in devices if device != phone.lid and phone.sessions.knows(device)]
 
 
 def read_bundle(node: Node) -> Bundle | None:

@@ -266,6 +266,21 @@ async def test_a_new_device_gets_the_settings_even_if_the_first_word_is_damaged(
     await engine.stop()
 
 
+async def test_what_is_sent_right_after_the_scan_waits_for_the_first_login(bench: Bench, scene: Scene) -> None:
+    """A device counts from the moment it is linked, also before it has logged in."""
+    number = "5511970000005"
+    await scene.control.post("phones", number=number, name="Quick")
+    engine = await bench.client("Quick Desk")
+    qr = (await engine.wait("qr"))["text"]
+    await scene.control.post(f"phones/{number}/scan", qr=qr)
+    await scene.control.post(f"phones/{CUSTOMER}/send", to=number, text="already?")
+    await engine.text("already?")
+    await eventually(lambda: _can_be_available(Scene(scene.control, engine)))
+    await scene.control.post(f"phones/{number}/send", to=CUSTOMER, text="typed by quick")
+    assert (await engine.text("typed by quick"))["from_me"]
+    await engine.stop()
+
+
 async def test_pairing_by_code(bench: Bench, scene: Scene) -> None:
     """The code that the engine shows, typed into the phone, links the device; a wrong one is refused."""
     number = "5511970000003"
