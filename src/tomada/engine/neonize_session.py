@@ -142,9 +142,10 @@ class NeonizeSession:
 
     async def alive(self) -> bool:
         """Did WhatsApp's server answer a question within the deadline? Keepalives prove less."""
-        if not self._client.paired or (self._probing is not None and not self._probing.done()):
+        if not self._client.paired:
             return False
-        self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
+        if self._probing is None or self._probing.done():  # one question at a time, however many ask
+            self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
         try:
             error = await asyncio.wait_for(asyncio.shield(self._probing), self._limits.probe_deadline_s)
         except TimeoutError:

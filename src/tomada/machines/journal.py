@@ -11,9 +11,9 @@ The first line is the number up to which everything is acknowledged, in digits o
 overwritten in place. Numbers only grow over the life of the folder.
 
 The file is cut back to that line when everything is acknowledged, and rewritten without its acknowledged part when
-that part is large. It holds at most `bytes_max`: then `append` waits for the host. The engine stops giving events meanwhile,
-WhatsApp keeps what it could not deliver, and nothing is dropped. A torn last line (killed while writing) was told to
-nobody and is cut off.
+that part is large. It holds at most `bytes_max`: then `append` waits for the host. The engine stops giving events
+meanwhile, WhatsApp keeps what it could not deliver, and nothing is dropped. A torn last line (killed while writing) was
+told to nobody and is cut off.
 """
 
 import os
