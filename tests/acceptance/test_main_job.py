@@ -115,7 +115,7 @@ def test_what_was_queued_while_disconnected_goes_out_in_order(product: Product, 
     texts = [f"early {number}" for number in range(5)]
     for text in texts:
         instance.send_text(customer.number, text)
-    assert instance.get("queue/count").body == 5
+    assert instance.get("queue/count").body == {"count": 5}
 
     instance.pair(product.phone("5511999990004", "Early"))
 
