@@ -203,8 +203,9 @@ class _Connection(asyncio.Protocol):
 
     async def _pour(self, chunk: bytes) -> None:
         while not self._transport.is_closing():
-            while self._transport.get_write_buffer_size() < 1 << 20:
-                self._transport.write(chunk)
+            for _ in range(16):
+                if self._transport.get_write_buffer_size() < 1 << 20 and not self._transport.is_closing():
+                    self._transport.write(chunk)
             await asyncio.sleep(0.001)
 
 

@@ -102,6 +102,7 @@ class Batch:
 
     @property
     def goes_on(self) -> bool:
+        """Whether the next event may be sent."""
         return not self._stopped and not self._gone and self._failures < FAILURES_MAX
 
     def overtaken(self, callback: Waiting) -> str | None:
@@ -111,6 +112,7 @@ class Batch:
         return self._lane.overtaken
 
     def add(self, callback: Waiting, attempt: Attempt) -> None:
+        """Note what came of the next event."""
         if attempt.error is None:
             self._release_head()
             self.outcomes.append(Delivered(callback, attempt))

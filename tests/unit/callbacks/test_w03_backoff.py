@@ -1,6 +1,7 @@
 """W3: retries over at least 72 h, at least 10 attempts, +-20 % jitter, Retry-After honoured within limits."""
 
 import random  # noqa: TID251 - seeded by hypothesis
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_the_window_is_72_hours_and_at_least_10_attempts(seed: int, attempt_ms: 
 def test_pauses_double_within_their_jitter(seed: int) -> None:
     """Each pause is the age of the failure (5 s to 3 h) +-20 %, so the steps grow to 3 h and stay there."""
     times = simulate(seed)
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         step = min(max(before, 5_000), 3 * HOUR_MS)
         assert 0.8 * step - 1 <= after - before <= 1.2 * step + 1
 
