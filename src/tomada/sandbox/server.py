@@ -20,6 +20,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random  # noqa: TID251 - seeded here, once, and passed in from here on
@@ -41,6 +42,7 @@ _BACKLOG = 1024
 _WS_BYTES_MAX = 1 << 25
 _PR_SET_PDEATHSIG = 1
 _SHUTDOWN_TIMEOUT_S = 2.0
+_LOCK_TIMEOUT_S = 5.0
 _IDLE_TIMEOUT_S = 240.0
 """Clients send a keepalive at least every 30 seconds; one that is silent for so long is gone."""
 
@@ -137,14 +139,22 @@ class Sandbox:
 
 
 def _lock(directory: Path) -> int:
-    """Take the directory for this process; the kernel gives it back however the process ends."""
+    """Take the directory for this process; the kernel gives it back however the process ends.
+
+    Waits a while, because a predecessor whose parent was killed may still be ending.
+    """
     handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise RuntimeError(f"{directory} is in use by another sandbox") from error
-    return handle
+    deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > deadline_s:
+                os.close(handle)
+                raise RuntimeError(f"{directory} is in use by another sandbox") from error
+            time.sleep(0.05)
+        else:
+            return handle
 
 
 def die_with_parent() -> None:

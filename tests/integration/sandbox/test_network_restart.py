@@ -82,14 +82,17 @@ async def test_kill_and_restart_lose_nothing(folder: Path) -> None:
 
 
 async def test_a_directory_serves_one_process(folder: Path) -> None:
-    """A second sandbox on the same directory refuses to start; after the first ended it may."""
+    """A second sandbox on the same directory refuses to start; after the first ended, or while it ends, it may."""
     first = await start_sandbox(folder)
     with pytest.raises(RuntimeError):
         await start_sandbox(folder)
     assert await first.stop() == 0
 
     second = await start_sandbox(folder)
-    assert await second.stop() == 0
+    second.process.terminate()
+    third = await start_sandbox(folder)
+    assert await second.process.wait() == 0
+    assert await third.stop() == 0
 
 
 async def test_the_proxy_refuses_everything_else(folder: Path) -> None:
