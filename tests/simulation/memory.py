@@ -1,7 +1,8 @@
 """The lifecycle's store in memory: what `PostgresLifecycle` does in SQL, said in plain Python.
 
-It knows nothing of faults and takes every method as one atomic step, as a transaction is. tests/conformance runs one
-suite on both stores and drives them with the same random calls, so that they cannot drift apart.
+It knows nothing of faults and takes every method as one atomic step, as a transaction is.
+tests/integration/lifecycle runs one suite on both stores and drives them with the same random calls, so that they
+cannot drift apart.
 """
 
 from collections.abc import Callable
@@ -122,7 +123,7 @@ class MemoryLifecycle:
                 continue
             for step in PLANS[row.deletion.scope]:
                 if step not in OUTSIDE and all(item.step != step for item in row.deletion.done):
-                    self._do(row, step, {}, "with the next change")
+                    self._do(row, step, {}, "with the next change", 0)
             if after.state is State.DELETED:
                 row.deletion = replace(row.deletion, finished=True, number=row.deletion.number + 1)
 
@@ -151,10 +152,10 @@ class MemoryLifecycle:
         if row is None:
             return None
         if all(item.step != step for item in row.deletion.done):
-            self._do(row, step, removed, note)
+            self._do(row, step, removed, note, self._lease_ms)
         return row.deletion
 
-    def _do(self, row: _Row, step: Step, removed: dict[str, int], note: str) -> None:
+    def _do(self, row: _Row, step: Step, removed: dict[str, int], note: str, lease_ms: int) -> None:
         deletion = row.deletion
         paper = self.papers[deletion.instance_id]
         if step is Step.SESSION:
@@ -174,7 +175,7 @@ class MemoryLifecycle:
             paper.name = False
         done = (*deletion.done, Done(step, self._lifecycle_ms(), removed, note))
         row.deletion = replace(deletion, done=done, failures=0)
-        row.ready_ms = self._real_ms() + self._lease_ms
+        row.ready_ms = max(row.ready_ms, self._real_ms() + lease_ms)
 
     async def postpone(self, deletion: Deletion, pause_ms: int, not_before_ms: int = 0, *, failed: bool = True) -> None:
         """See Record."""

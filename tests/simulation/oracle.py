@@ -23,6 +23,12 @@ def judge(world: World) -> list[str]:
     return wrong + _doubled(world) + _missed(world)
 
 
+def _fresh(world: World, name: str) -> bool:
+    """Whether a deletion of the instance began so lately that no sweeper needs to have come by again."""
+    late_ms = world.lifecycle_ms() - SLACK_MS - int(2000 * world.sweep_s)
+    return any(item.instance_id == name and item.asked_ms > late_ms for item in world.store.unfinished())
+
+
 def _entries(world: World, name: str) -> list[tuple[int, str]]:
     return [(at_ms, action) for at_ms, _actor, action, subject in world.store.audit if subject == name]
 
@@ -94,6 +100,8 @@ def _left(world: World, name: str) -> list[str]:
     old = {
         key for key in world.machines.linked | set(world.machines.files) if key[0] == name and key[1] < standing.epoch
     }
+    if _fresh(world, name):
+        return []
     wrong = [f"left behind: machine {key}" for key in sorted(old)]
     if standing.state in LIVE:
         key = (name, standing.epoch)
@@ -119,6 +127,8 @@ def _doubled(world: World) -> list[str]:
         actions = [action for _at_ms, action in _entries(world, name)]
         losses = sum(action in ENDINGS for action in actions)
         finals = sum(action in {"retired", "delete_asked"} for action in actions)
+        if _fresh(world, name):
+            continue
         receipts = [row for key, row in world.store.rows.items() if key[0] == name and row.digest]
         told = sum(instance_id == name for instance_id, _key in world.store.sent)
         waiting = sum(deletion.instance_id == name for deletion in world.store.unfinished())
@@ -144,6 +154,8 @@ def _missed(world: World) -> list[str]:
             wrong.append(f"{standing.id}: still {standing.state} in an account that did not pay")
     for deletion in world.store.unfinished():
         kept_ms = deletion.asked_ms + world.terms.events_retention_days * DAY_MS
+        if _fresh(world, deletion.instance_id):
+            continue
         if deletion.scope == "machine" or kept_ms <= late_ms - 1000 * world.sweep_s:
             wrong.append(f"{deletion.instance_id}: deletion {deletion.epoch} is stuck after {len(deletion.done)} steps")
     return wrong

@@ -7,9 +7,10 @@ from tests.simulation import world
 from tests.simulation.lifecycle import replay, run_many
 from tests.simulation.memory import MemoryLifecycle
 from tests.simulation.world import SimulatedMachines
-from tomada.instances import deletion, lifecycle, subscriptions, sweeper
+from tomada.instances import deletion, lifecycle, subscriptions
 from tomada.instances.deletion import Step
 from tomada.instances.lifecycle import Change, Standing, State, Terms
+from tomada.instances.lifecycle_port import Snapshot
 
 RUNS = 1000
 MUTANT_RUNS = 400
@@ -40,10 +41,10 @@ def test_it_sees_a_sweeper_that_believes_its_own_clock(monkeypatch: pytest.Monke
         change = decide(standing, now_ms + 300_000, terms)
         return change and replace(change, from_ms=0)
 
-    async def due_soon(self: MemoryLifecycle, limit: int, after: tuple[int, str]) -> list[world.Snapshot]:
-        return [world.Snapshot(s, self._lifecycle_ms()) for s in self.standings.values()] if after == (-1, "") else []
+    async def due_soon(self: MemoryLifecycle, limit: int, after: tuple[int, str]) -> list[Snapshot]:
+        return [Snapshot(s, self._lifecycle_ms()) for s in self.standings.values()] if after == (-1, "") else []
 
-    monkeypatch.setattr(sweeper.lifecycle, "wake", early)
+    monkeypatch.setattr(lifecycle, "wake", early)
     monkeypatch.setattr(MemoryLifecycle, "due", due_soon)
     assert _found("expired at")
 
@@ -98,7 +99,7 @@ def test_it_sees_an_answer_before_the_commit(monkeypatch: pytest.MonkeyPatch) ->
         def __init__(self, store: world.WiredStore) -> None:
             self._store = store
 
-        async def read(self, account_id: str, instance_id: str) -> world.Snapshot | None:
+        async def read(self, account_id: str, instance_id: str) -> Snapshot | None:
             """As it is."""
             return await self._store.read(account_id, instance_id)
 
@@ -123,5 +124,5 @@ def test_it_sees_a_sweeper_that_forgets_canceled_instances(monkeypatch: pytest.M
     def forgetful(standing: Standing, now_ms: int, terms: Terms) -> Change | None:
         return None if standing.state is State.IN_CANCELLATION else decide(standing, now_ms, terms)
 
-    monkeypatch.setattr(sweeper.lifecycle, "wake", forgetful)
+    monkeypatch.setattr(lifecycle, "wake", forgetful)
     assert _found("still in_cancellation")

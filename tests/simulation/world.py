@@ -4,7 +4,7 @@ Clients and the host of machines speak to the store directly: they are the world
 code over wires that lose, delay and cut. What clients heard is kept as the history that `oracle.py` judges.
 """
 
-import random
+import random  # noqa: TID251 - seeded, passed in
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -25,8 +25,8 @@ from tests.simulation.schedule import (
 )
 from tomada.errors import TomadaError
 from tomada.instances import subscriptions
-from tomada.instances.deletion import Deletion, Receipt, Step, carry_out  # noqa: F401 - carry_out: patched by tests
-from tomada.instances.lifecycle import LIVE, Change, Standing, State, Terms, trial_due_ms
+from tomada.instances.deletion import Deletion, Receipt, Step
+from tomada.instances.lifecycle import LIVE, Change, Standing, State, Terms, next_ms, trial_due_ms
 from tomada.instances.lifecycle_port import Snapshot
 from tomada.instances.sweeper import carry_deletions, end_what_is_due, pause_until_due
 
@@ -250,8 +250,6 @@ class World:
     async def _client(self, name: str, verb: str, *, near_due: bool) -> None:
         standing = self.store.standings.get(name)
         if standing is not None and near_due:
-            from tomada.instances.lifecycle import next_ms
-
             due_ms = next_ms(standing)
             if due_ms is not None and due_ms - self.lifecycle_ms() < 20 * DAY_MS:
                 await pause(max(1, due_ms - self.lifecycle_ms() + self.rng.randint(-300, 300)))

@@ -54,7 +54,7 @@ _CLAIM = f"""
 with picked as (
     select instance_id, epoch from deletion
     where finished_ms is null and not_before_ms <= (select lifecycle_now_ms()) and ready_ms <= (select real_now_ms())
-    order by not_before_ms, ready_ms limit 1 for update skip locked
+    order by not_before_ms, ready_ms, instance_id, epoch limit 1 for update skip locked
 )
 update deletion d set number = number + 1, ready_ms = real_now_ms() + $1
 from picked p where d.instance_id = p.instance_id and d.epoch = p.epoch
@@ -70,7 +70,7 @@ _NOTE = f"""
 update deletion
 set done = done || jsonb_build_array(jsonb_build_object('step', $3::text, 'at_ms', lifecycle_now_ms(),
         'removed', $4::jsonb, 'note', $5::text)),
-    failures = 0, ready_ms = real_now_ms() + $6
+    failures = 0, ready_ms = greatest(ready_ms, real_now_ms() + $6)
 where instance_id = $1 and epoch = $2
 returning {_DELETION} as finished
 """
@@ -168,7 +168,7 @@ class PostgresLifecycle:
             done = {item.step for item in deletion.done}
             for step in PLANS[deletion.scope]:
                 if step not in OUTSIDE and step not in done:
-                    await self._do(connection, deletion, step, {}, "with the next change")
+                    await self._do(connection, deletion, step, {}, "with the next change", lease_ms=0)
             if after.state == "deleted":
                 await connection.execute(_TAKE_OVER, deletion.instance_id, deletion.epoch)
 
@@ -187,10 +187,17 @@ class PostgresLifecycle:
             current = _deletion(row)
             if any(item.step == step for item in current.done):
                 return current
-            return await self._do(connection, current, step, removed, note)
+            return await self._do(connection, current, step, removed, note, lease_ms=self._lease_ms)
 
     async def _do(
-        self, connection: Connection, deletion: Deletion, step: Step, removed: dict[str, int], note: str
+        self,
+        connection: Connection,
+        deletion: Deletion,
+        step: Step,
+        removed: dict[str, int],
+        note: str,
+        *,
+        lease_ms: int,
     ) -> Deletion:
         instance_id = deletion.instance_id
         if step is Step.QUEUE:
@@ -201,7 +208,7 @@ class PostgresLifecycle:
             removed = await erasure.erase(connection, instance_id, step)
         row = await connection.fetchrow(
             _NOTE,
-            *(instance_id, deletion.epoch, step, msgspec.json.encode(removed).decode(), note, self._lease_ms),
+            *(instance_id, deletion.epoch, step, msgspec.json.encode(removed).decode(), note, lease_ms),
         )
         assert row is not None
         return _deletion(row)

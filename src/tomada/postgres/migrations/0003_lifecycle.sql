@@ -37,7 +37,7 @@ create table deletion (
     digest text,                                  -- of the receipt; null if a later deletion took this one over
     primary key (instance_id, epoch)
 );
-create index deletion_waiting on deletion (not_before_ms, ready_ms) where finished_ms is null;
+create index deletion_waiting on deletion (not_before_ms, ready_ms, instance_id, epoch) where finished_ms is null;
 
 -- The audit log of an account: each row's hash covers the row and the hash before it (accounts/audit.py).
 create table audit (
