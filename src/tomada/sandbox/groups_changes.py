@@ -41,6 +41,8 @@ def handle_groups(world: World, sender: Device, iq: Node) -> list[Node]:
         if request.tag == "invite":
             _require_admin(group, sender)
             return [element("invite", {"code": group.invite_code})]
+        if request.tag == "membership_approval_requests":
+            return [element(request.tag)]
         return [group_node(world, group)]
     change = _CHANGES.get(request.tag)
     if change is None:

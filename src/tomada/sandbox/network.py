@@ -24,6 +24,7 @@ from tomada.sandbox.network_account import (
     handle_blocklist,
     handle_md,
     handle_media_connection,
+    handle_mex,
     handle_picture,
     handle_privacy,
     handle_status,
@@ -102,6 +103,8 @@ class Network:
             "privacy": handle_privacy,
             "blocklist": handle_blocklist,
             "status": handle_status,
+            "disappearing_mode": lambda world, sender, iq: [],
+            "w:mex": handle_mex,
             "w:m": handle_media_connection,
             "w:g2": handle_groups,
             "w:sync:app:state": handle_app_state,
@@ -190,6 +193,7 @@ class Network:
             registration_id=phone.registration_id,
             signed_prekey=phone.signed_prekey,
             ready=True,
+            synced=True,
         )
         account.name = phone.name
         account.devices[0] = device

@@ -2,17 +2,20 @@
 
 App state is opaque to the network: collections of encrypted patches, numbered from 1. A device that sends a patch
 must have seen all earlier ones, else it gets 409 together with those it lacks; the account's other devices, the
-phone included, are told that there is a new version.
+phone included, are told that there is a new version, once they have asked for app state at all (a new device has no
+keys to read it with, and asks for everything when it gets them).
 """
 
 from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from tomada.sandbox.media import MediaStore
 from tomada.sandbox.network_devices import unlink
 from tomada.sandbox.network_ports import Device
-from tomada.sandbox.network_state import Account, StanzaError, World
+from tomada.sandbox.network_state import Account, StanzaError, World, log
 from tomada.sandbox.node import Attrs, Node, element
 from tomada.sandbox.protos import server_sync
 
@@ -20,6 +23,21 @@ _PRIVACY = ("readreceipts", "last", "status", "profile", "groupadd", "online", "
 _PATCHES_PER_ANSWER = 500
 _PATCH_BYTES_MAX = 1 << 20
 _PICTURE_BYTES_MAX = 1 << 20
+_ABOUT_CHARS_MAX = 139
+_MEX_SET_ABOUT = "9152604461510864"
+"""Number of the query that sets the about text, as in whatsmeow (user.go)."""
+
+
+class _MexAboutInput(msgspec.Struct):
+    text: str | None = None
+
+
+class _MexAboutVariables(msgspec.Struct):
+    input: _MexAboutInput
+
+
+class _MexAbout(msgspec.Struct):
+    variables: _MexAboutVariables
 
 
 def handle_md(world: World, sender: Device, iq: Node) -> list[Node]:
@@ -78,10 +96,31 @@ def handle_status(world: World, sender: Device, iq: Node) -> list[Node]:
     """Set the about text."""
     status = iq.child("status")
     if iq.text("type") == "set" and status is not None:
-        account = world.accounts[sender.number]
-        account.about = status.data.decode(errors="replace")[:139]
-        world.save(account)
+        _set_about(world, sender, status.data.decode(errors="replace"))
     return []
+
+
+def handle_mex(world: World, sender: Device, iq: Node) -> list[Node]:
+    """JSON queries: setting the about text is known; others answer that they are not simulated."""
+    query = iq.child("query")
+    if query is None:
+        raise StanzaError(400, "bad-request")
+    if query.text("query_id") != _MEX_SET_ABOUT:
+        log.info("unknown query %s: %r", query.text("query_id"), query.data[:200])
+        problem = {"message": "not simulated", "extensions": {"error_code": 501}}
+        return [element("result", {}, msgspec.json.encode({"data": None, "errors": [problem]}))]
+    try:
+        text = msgspec.json.decode(query.data, type=_MexAbout).variables.input.text
+    except msgspec.DecodeError as error:
+        raise StanzaError(400, "bad-request") from error
+    _set_about(world, sender, text or "")
+    return [element("result", {}, msgspec.json.encode({"data": {"xwa2_update_text_status": {"result": "SUCCESS"}}}))]
+
+
+def _set_about(world: World, sender: Device, text: str) -> None:
+    account = world.accounts[sender.number]
+    account.about = text[:_ABOUT_CHARS_MAX]
+    world.save(account)
 
 
 def handle_media_connection(world: World, sender: Device, iq: Node) -> list[Node]:
@@ -144,6 +183,9 @@ def _collection(world: World, sender: Device, asked: Node) -> Node:
     newest = world.storage.patch_version(number, name)
     patch = asked.child("patch")
     if patch is None:
+        if not sender.synced:
+            sender.synced = True
+            world.save(world.accounts[number])
         body = _patches(world, number, name, int(seen))
         more = int(seen) + _PATCHES_PER_ANSWER < newest
         return element("collection", {"name": name, "version": newest, "has_more_patches": more}, body)
@@ -157,7 +199,7 @@ def _collection(world: World, sender: Device, asked: Node) -> Node:
     stored.version.version = newest + 1
     world.storage.append_patch(number, name, newest + 1, stored.SerializeToString())
     announced = element("collection", {"name": name, "version": newest + 1})
-    for device in _others(world, sender):
+    for device in (other for other in _others(world, sender) if other.synced):
         world.notify(device, "server_sync", world.accounts[number].pn, [announced])
     return announced
 

@@ -71,6 +71,8 @@ class Device(msgspec.Struct):
     key_index: int = 0
     ready: bool = False
     """Whether it has logged in and uploaded its prekeys at least once."""
+    synced: bool = False
+    """Whether it has asked for app state at least once."""
 
     @property
     def pn(self) -> Jid:

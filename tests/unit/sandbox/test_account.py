@@ -95,11 +95,16 @@ async def sync(town: Town, phone: FakePhone, version: int, body: bytes | None = 
 async def test_app_state_is_numbered_and_conflicts_are_refused(town: Town) -> None:
     """Patches get versions from 1; one that missed another gets 409 and what it lacks; others are told."""
     ann = await town.phone("1001")
-    town.companion(ann)
+    desk = town.companion(ann)
+    asked = element("iq", {"id": "q", "xmlns": "w:sync:app:state", "type": "set"})
+    collection = element("collection", {"name": "regular"})
 
-    assert (await sync(town, ann, 0, patch(b"a"))).text("version") == "1"
-    late = await sync(town, ann, 0, patch(b"b"))
-    fetched = await sync(town, ann, 0)
+    assert (await sync(town, ann, 0, patch(b"early"))).text("version") == "1"
+    assert town.network.storage.count_queued("1001:1") == 0
+    town.network.handle(desk, asked.with_content((element("sync", {}, [collection]),)), lambda _: None)
+    assert (await sync(town, ann, 1, patch(b"a"))).text("version") == "2"
+    late = await sync(town, ann, 1, patch(b"b"))
+    fetched = await sync(town, ann, 1)
 
     assert (late.text("type"), error_code(late)) == ("error", 409)
     for node in (late, fetched):
@@ -107,9 +112,22 @@ async def test_app_state_is_numbered_and_conflicts_are_refused(town: Town) -> No
         assert found is not None
         (one,) = found.nodes
         decoded = server_sync.SyncdPatch.FromString(one.data)
-        assert (decoded.version.version, decoded.snapshotMAC) == (1, b"a")
+        assert (decoded.version.version, decoded.snapshotMAC) == (2, b"a")
     assert town.network.storage.count_queued("1001:1") == 1
-    assert (await sync(town, ann, 1)).nodes == ()
+    assert (await sync(town, ann, 2)).nodes == ()
+
+
+async def test_the_about_text_is_set_by_query(town: Town) -> None:
+    """As the engine sets it; other queries say that they are not simulated."""
+    ann = await town.phone("1001")
+    body = b'{"variables": {"input": {"text": "busy", "ephemeral_duration_sec": 0}}}'
+
+    await town.iq(ann, "w:mex", "get", element("query", {"query_id": "9152604461510864"}, body))
+    other = (await town.iq(ann, "w:mex", "get", element("query", {"query_id": "1"}, b"{}"))).child("result")
+
+    assert town.network.world.accounts["1001"].about == "busy"
+    assert other is not None
+    assert b"not simulated" in other.data
 
 
 async def test_an_unknown_request_is_answered_and_written_down(town: Town) -> None:
