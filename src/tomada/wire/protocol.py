@@ -171,6 +171,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
             return  # comes again; see _feed
+        if b"%00" in self.url:  # nothing of ours has that character, and PostgreSQL's text cannot hold it
+            self._refusal = Refusal(400, "The character U+0000 is not allowed")
+            raise self._refusal
         if len(self.pipeline) >= self._limits.pipelined_max:
             self._refusal = Refusal(429, "Too many requests without waiting for answers")
             raise self._refusal

@@ -256,6 +256,14 @@ async def test_what_is_not_http(request_bytes: bytes) -> None:
         assert app.bodies == []
 
 
+async def test_nul_in_the_path() -> None:
+    """A path or query with U+0000 is refused before any route sees it: no text of the database can hold it."""
+    async with _serve() as (app, client):
+        for path in (b"/a%00b", b"/x?query=%00"):
+            assert (await client.raw(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")).status == 400
+        assert app.bodies == []
+
+
 async def test_offer_of_http2_keeps_the_body() -> None:
     """A request that offers an upgrade to HTTP/2, as Java's client does, is served with its body."""
     async with _serve() as (app, client):
