@@ -78,8 +78,7 @@ async def send_batch(
         for callback in lane.waiting:
             if not may_send() or not batch.goes_on:
                 break
-            overtaken = batch.overtaken(callback)
-            attempt = await attempt_one(sender, lane.url, credentials, callback, overtaken)
+            attempt = await attempt_one(sender, lane.url, credentials, callback, batch.overtaken)
             heard(callback, attempt)
             batch.add(callback, attempt)
     except asyncio.CancelledError:
@@ -97,6 +96,7 @@ class Batch:
         self._rng = rng
         self._failures = 0
         self._head: Failed | None = None  # failed, and holds back the rest unless the next event succeeds
+        self._set_aside = lane.overtaken  # the oldest event that others overtake
         self._gone = False
         self._stopped = False
 
@@ -105,11 +105,10 @@ class Batch:
         """Whether the next event may be sent."""
         return not self._stopped and not self._gone and self._failures < FAILURES_MAX
 
-    def overtaken(self, callback: Waiting) -> str | None:
-        """The event that `callback` would overtake: the failing head, or one set aside before."""
-        if self._head is not None:
-            return self._head.callback.event_id
-        return self._lane.overtaken
+    @property
+    def overtaken(self) -> str | None:
+        """The event that the next one would overtake: one set aside before, or the failing head."""
+        return self._set_aside or (self._head.callback.event_id if self._head else None)
 
     def add(self, callback: Waiting, attempt: Attempt) -> None:
         """Note what came of the next event."""
@@ -124,8 +123,11 @@ class Batch:
         aside = self._pause_ms(callback, attempt) if callback.aside and not dead else None
         failed = Failed(callback, attempt, aside_for_ms=aside, dead=dead)
         self.outcomes.append(failed)
-        if callback.aside or dead:
-            return  # it does not hold back anybody
+        if dead:
+            return  # it does not hold back anybody, and nobody overtakes it
+        if callback.aside:
+            self._set_aside = self._set_aside or callback.event_id
+            return
         if self._head is None:
             self._head = failed
             self._stopped = not backoff.is_lingering(self._policy, failing_for_ms)
@@ -139,6 +141,7 @@ class Batch:
                 self._head, aside_for_ms=self._pause_ms(self._head.callback, self._head.attempt)
             )
             self.outcomes[self.outcomes.index(self._head)] = aside
+            self._set_aside = self._set_aside or self._head.callback.event_id
             self._head = None
             self._failures -= 1
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random  # noqa: TID251 - seeded, for reproducible jitter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +84,16 @@ def keys(requests: Sequence[dict[str, Any]], instance: Instance | None = None) -
     return [body["key"] for body in bodies if instance is None or body["instanceId"] == instance.id]
 
 
+async def eventually(condition: Callable[[], Awaitable[object] | bool], timeout_s: float = 20.0) -> None:
+    """Wait until `condition()` is true; asked every 20 ms."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            answer = condition()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.02)
+
+
 class Rig(msgspec.Struct, frozen=True):
     """A running dispatcher and a recorder that wakes it."""
 
@@ -97,10 +107,8 @@ class Rig(msgspec.Struct, frozen=True):
 
     async def settled(self, timeout_s: float = 20.0) -> None:
         """Wait until no callback is waiting and no lane is due."""
-        query = "select (select count(*) from callback) + (select count(*) from lane where due_ms is not null)"
-        async with asyncio.timeout(timeout_s):
-            while await self.pool.fetchval(query):  # noqa: ASYNC110 - the database is asked
-                await asyncio.sleep(0.02)
+        query = "select not exists (select from callback) and not exists (select from lane where due_ms is not null)"
+        await eventually(lambda: self.pool.fetchval(query), timeout_s)
 
 
 @contextlib.asynccontextmanager

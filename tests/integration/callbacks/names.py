@@ -38,7 +38,9 @@ class NameServer(asyncio.DatagramProtocol):
                 queue.pop(0)
         packed = [ip.packed for ip in map(ipaddress.ip_address, addresses) if ip.version == wanted]
         records = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 0, len(p)) + p for p in packed)
-        self._transport.sendto(data[:2] + struct.pack(">HHHHH", 0x8180, 1, len(packed), 0, 0) + question + records, addr)
+        self._transport.sendto(
+            data[:2] + struct.pack(">HHHHH", 0x8180, 1, len(packed), 0, 0) + question + records, addr
+        )
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.data.blocked import BLOCKED_ADDRESSES, BLOCKED_URLS
-from tests.integration.callbacks.harness import event, make_account, make_instance, running
+from tests.integration.callbacks.harness import SEALER, event, eventually, make_account, make_instance, running
 from tests.integration.callbacks.names import Resolver, name_server
 from tests.receiver import Receiver
 from tomada.callbacks.replay import send_test_event
@@ -180,13 +180,9 @@ async def test_w06_the_test_button_and_the_dispatcher(pool: Pool) -> None:
         url = f"http://127.0.0.1:{port}/"
         instance = await make_instance(pool, account, url)
         async with running(pool, rules=HTTP) as rig:
-            from tests.integration.callbacks.harness import SEALER
-
             with pytest.raises(BadAddress):
                 await send_test_event(pool, rig.sender, SEALER, account.id, instance.id, url)
             await rig.recorder.record([event(instance, "a")])
-            async with asyncio.timeout(10):
-                while not await pool.fetchval("select count(*) from attempt"):  # noqa: ASYNC110 - the database is asked
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: pool.fetchval("select count(*) > 0 from attempt"))
         assert await pool.fetchval("select error from attempt limit 1") == "blocked address"
         assert reached == []
