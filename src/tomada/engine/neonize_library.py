@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.engine.gate import Change, Gate
 from tomada.engine.neonize_protos import companion, glue, neonize_folder
 from tomada.engine.port import EngineRefused
@@ -61,10 +62,11 @@ class Library:
 
     def __init__(self, gate: Gate, on_qr: OnText, on_status: OnText, on_event: OnEvent, on_log: OnLog):
         """Load it. Callbacks come on threads of the library and must not raise; raises EngineRefused without it."""
-        os.environ["NEONIZE_BOT_TAG"] = "off"  # else every private message says that a bot wrote it; Go reads it late
         path = library_path()
         if not path.exists():
             raise EngineRefused(f"{path.name} is missing: install the neonize wheel for this platform")
+        if ENGINE_ENVIRONMENT.items() - os.environ.items():
+            raise EngineRefused(f"this process must be started with {ENGINE_ENVIRONMENT} in its environment")
         self.gate = gate
         self.names_given = 0  # how often the process-wide device name was set
         self._go: Any = _declared(ctypes.CDLL(str(path)))

@@ -4,6 +4,7 @@ It speaks protocol.py over the pipes it was started with, and hosts sessions unt
 comes; then it finishes what is under way (FINISH_S at most) and exits with 0.
 
 What it does before the first line, and why:
+- it has the environment that the engine needs, or starts anew with it;
 - the pipes move to descriptors of their own, and 1 becomes 2: the engine prints to standard output as it pleases;
 - as many file handles as allowed, since the engine keeps some open for good;
 - it dies with its parent, and waits for its predecessor in the folder (a lock on a file there), because two processes
@@ -28,6 +29,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.engine.port import Engine
 from tomada.kit.clock import SystemClock
 from tomada.machines import inside_pipe
@@ -49,6 +51,7 @@ _PR_SET_PDEATHSIG = 1
 def main(argv: list[str] | None = None) -> None:
     """Run a machine; does not return."""
     arguments = _arguments(argv)
+    _have_environment()
     requests, answers = _own_pipes()
     _log_to_stderr()
     _die_with_parent()
@@ -134,6 +137,13 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
     given = {name: value for name, value in vars(arguments).items() if name in Limits.__struct_fields__ and value}
     return NeonizeEngine(SystemClock(), Limits(**given))
+
+
+def _have_environment() -> None:
+    """Start anew if what the engine must find in the environment is not there: Go reads it once, at the beginning."""
+    if ENGINE_ENVIRONMENT.items() - os.environ.items():
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **ENGINE_ENVIRONMENT})  # noqa: S606 - ourselves
 
 
 def _own_pipes() -> tuple[int, int]:

@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ def load_trusting_engine(noise_root: bytes) -> None:
     Only the library, as the machine process itself does: importing the engine's Python package would cost 40 MB and a
     second, start shells, and need libmagic. What is loaded already is found again by whoever loads the same file.
     """
-    os.environ["NEONIZE_BOT_TAG"] = "off"  # the library copies the environment when it is loaded
     package = importlib.util.find_spec(ENGINE_LIBRARY)
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("the engine's wheel is not installed")

@@ -10,20 +10,21 @@ import aiohttp
 
 from tests.integration.machines.driven import Driven, machine
 from tomada.engine import port
-from tomada.sandbox.launch import RunningSandbox, machine_environment, start_sandbox
+from tomada.engine.environment import ENGINE_ENVIRONMENT
+from tomada.sandbox.launch import Ready, machine_environment, start_sandbox
 
 
 class Bench:
     """One sandbox; phone numbers are handed out once."""
 
-    def __init__(self, running: RunningSandbox, folder: Path) -> None:
-        self.running = running
+    def __init__(self, ready: Ready, folder: Path) -> None:
+        self.ready = ready
         self.folder = folder
         self._numbers = itertools.count(15_550_000_001)
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         """One control route; the answer's JSON, an assertion error unless it is 200."""
-        async with aiohttp.request(method, f"{self.running.ready.control}/sandbox/{path}", json=body) as answer:
+        async with aiohttp.request(method, f"{self.ready.control}/sandbox/{path}", json=body) as answer:
             content = await answer.json()
             assert answer.status == 200, content
             return content
@@ -47,11 +48,16 @@ class Bench:
         return [one.get("text", "") for one in await self.call("GET", f"phones/{number}/messages")]
 
     @contextlib.asynccontextmanager
-    async def machine(self, name: str, *options: str, acknowledge: bool = True) -> AsyncIterator[Driven]:
-        """A machine with a folder of its own under this name, against the sandbox."""
-        ready = self.running.ready
+    async def machine(
+        self, name: str, *options: str, acknowledge: bool = True, prepared: bool = True
+    ) -> AsyncIterator[Driven]:
+        """A machine with a folder of its own under this name, against the sandbox.
+
+        `prepared`: its environment is as the engine needs it.
+        """
+        ready = self.ready
         launcher = ("-m", "tomada.sandbox.machine", "--noise-root", ready.noise_root, "--")
-        environment = machine_environment(ready)
+        environment = machine_environment(ready) | (ENGINE_ENVIRONMENT if prepared else {})
         folder = self.folder / name
         async with machine(
             folder, *options, launcher=launcher, environment=environment, acknowledge=acknowledge
@@ -82,6 +88,6 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     """A sandbox process for the time of the block."""
     running = await start_sandbox(folder / "sandbox")
     try:
-        yield Bench(running, folder)
+        yield Bench(running.ready, folder)
     finally:
         assert await running.stop() == 0
