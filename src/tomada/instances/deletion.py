@@ -143,7 +143,7 @@ def pause_ms(failures: int) -> int:
 
 def digest(removed: Sequence[Done]) -> str:
     """SHA-256 in hex of the list as JSON with sorted keys."""
-    return hashlib.sha256(msgspec.json.encode(removed, order="deterministic")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(removed, order="sorted")).hexdigest()
 
 
 def receipt_of(deletion: Deletion) -> Receipt:

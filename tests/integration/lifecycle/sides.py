@@ -90,8 +90,11 @@ class TestClock:
 class Side(Protocol):
     """A store with its surroundings."""
 
-    store: LifecycleStore
     machines: FakeMachines
+
+    @property
+    def store(self) -> LifecycleStore:
+        """The store under test."""
 
     async def account(self, account_id: str, instances_max: int = 25) -> None:
         """Adds an account."""
@@ -131,8 +134,13 @@ class MemorySide:
 
     def __init__(self) -> None:
         self.lifecycle_ms = self.real_ms = START_MS
-        self.store = MemoryLifecycle(lambda: self.lifecycle_ms, lambda: self.real_ms)
+        self._store = MemoryLifecycle(lambda: self.lifecycle_ms, lambda: self.real_ms)
         self.machines = FakeMachines()
+
+    @property
+    def store(self) -> MemoryLifecycle:
+        """See Side."""
+        return self._store
 
     async def account(self, account_id: str, instances_max: int = 25) -> None:
         """See Side."""
@@ -208,8 +216,13 @@ class PostgresSide:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.store = PostgresLifecycle(pool, Neighbours())
+        self._store = PostgresLifecycle(pool, Neighbours())
         self.machines = FakeMachines()
+
+    @property
+    def store(self) -> PostgresLifecycle:
+        """See Side."""
+        return self._store
 
     async def freeze(self) -> None:
         """The database's clocks stand still from now on."""

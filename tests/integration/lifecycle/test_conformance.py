@@ -1,5 +1,6 @@
 """What both stores must do alike, one rule per test; then both at once under the same random calls, compared whole."""
 
+from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - seeded
 
 import pytest
@@ -10,7 +11,7 @@ from tests.integration.lifecycle.sides import START_MS, TERMS, MemorySide, Postg
 from tomada.errors import LimitReached, NotFound, TomadaError
 from tomada.instances import lifecycle, subscriptions
 from tomada.instances.billing import DAY_MS, HOUR_MS
-from tomada.instances.deletion import LEASE_MS, Step, carry_out, receipt_of
+from tomada.instances.deletion import LEASE_MS, Done, Step, carry_out, receipt_of
 from tomada.instances.lifecycle import Change, Standing, State
 from tomada.instances.sweeper import carry_deletions, end_what_is_due
 
@@ -108,14 +109,8 @@ async def test_a_claim_is_alone_until_its_lease_is_over(side: Side) -> None:
     before = await side.state()
     assert await side.store.settle(first[0], Step.STOP, {}, "") is None
     await side.store.postpone(first[0], 1)
-    assert not await side.store.finish(first[0], receipt_of(replace(first[0], done=second[0].done or _done())))
+    assert not await side.store.finish(first[0], receipt_of(replace(first[0], done=(Done(Step.STOP, 1, {}),))))
     assert await side.state() == before
-
-
-def _done() -> tuple[lifecycle.Struct, ...]:
-    from tomada.instances.deletion import Done
-
-    return (Done(Step.STOP, 1, {}),)
 
 
 async def test_the_lease_follows_real_time(side: Side) -> None:
@@ -288,7 +283,7 @@ async def _on(side: Side, verb: str, name: str) -> object:
         if standing.state in lifecycle.LIVE:
             side.machines.start(name, standing.epoch)
         return None
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "subscribe": lambda: subscriptions.subscribe(store, TERMS, ACCOUNT, name, with_calls=name.endswith("1")),
         "cancel": lambda: subscriptions.cancel(store, TERMS, ACCOUNT, name),
         "delete": lambda: subscriptions.delete(store, TERMS, ACCOUNT, name),
