@@ -2,7 +2,7 @@
 
 Real: everything. Three programs of ours are killed: the main process (with it die PostgreSQL, machines and the
 simulated network, all without a word), a machine, PostgreSQL. Oracles: what the HTTP client was answered, what the
-customer's phone shows, what the receiver recorded. TOMADA_TEST_KILLS and TOMADA_TEST_SEED change length and dice.
+customer's phone shows, what the receiver recorded. KILLS and KILL_SEED change length and dice.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ import pytest
 from tests.acceptance.hooks import Hooks
 from tests.acceptance.product import Instance, Phone, Product, wait_for
 
-KILLS = int(os.environ.get("TOMADA_TEST_KILLS", "30"))
-SEED = int(os.environ.get("TOMADA_TEST_SEED", "20261123"))
+KILLS = int(os.environ.get("KILLS", "30"))
+SEED = int(os.environ.get("KILL_SEED", "20261123"))
 INSTANCES = 3
 CUSTOMER = "5521900000001"
 BACK_S = 60.0

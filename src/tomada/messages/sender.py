@@ -16,6 +16,7 @@ import structlog
 from tomada.engine.port import Content, EngineRefused
 from tomada.errors import TomadaError
 from tomada.messages.store import MessageStore, Outgoing
+from tomada.postgres.pool import is_connection_lost
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,9 @@ class Sender:
         self._rng = rng
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._outcomes: dict[str, asyncio.Future[bool]] = {}
+        # Messages that may stand as `sending` although no machine has them, because the database went away in mid-step:
+        # zaap id -> whether that was an attempt.
+        self._adrift: dict[str, bool] = {}
         self._woken: set[str] = set()
 
     async def run(self) -> None:
@@ -93,6 +97,10 @@ class Sender:
         elif self._sessions.connected(instance_id):
             self._lanes[instance_id] = asyncio.create_task(self._lane(instance_id), name=f"send {instance_id}")
 
+    def busy(self, instance_id: str) -> bool:
+        """Whether this instance has a lane just now."""
+        return instance_id in self._lanes
+
     def settled(self, zaap_id: str, *, known: bool) -> None:
         """The outcome of a message was told (and, if known, committed)."""
         outcome = self._outcomes.get(zaap_id)
@@ -115,22 +123,40 @@ class Sender:
                         break
                 if instance_id not in self._woken:
                     return
-        except Exception:
-            log.exception("sender.lane_failed", instance=instance_id)  # the sweep starts it again
+        except Exception as error:  # whatever it is, the sweep starts this lane again
+            if is_connection_lost(error):
+                log.warning("sender.database_away", instance=instance_id)
+            else:
+                log.exception("sender.lane_failed", instance=instance_id)
         finally:
             del self._lanes[instance_id]
 
     async def _send(self, message: Outgoing) -> bool:
         """Send the head; False when the lane should rest."""
         if message.state == "sending":
-            return False  # claimed by a holder that is being replaced: session_opening gives it back
+            return await self._salvage(message)
         if message.attempts >= ATTEMPTS_MAX:
             await self._gave_up(message, "The outcome of this message is unknown")
             return True
         await asyncio.sleep(self._pause_s(message))
+        self._adrift[message.zaap_id] = False
         if not await self._store.claim(message):
+            del self._adrift[message.zaap_id]
             return True  # removed from the queue during the pause
         return await self._hand_over(message)
+
+    async def _salvage(self, message: Outgoing) -> bool:
+        """A head that is `sending`: ours to give back if adrift; else its holder is being replaced."""
+        counted = self._adrift.get(message.zaap_id)
+        if counted is None:
+            return False
+        await self._give_back(message, counted=counted)
+        return True
+
+    async def _give_back(self, message: Outgoing, *, counted: bool) -> None:
+        self._adrift[message.zaap_id] = counted
+        await self._store.give_back(message.instance_id, message.zaap_id, counted=counted)
+        del self._adrift[message.zaap_id]
 
     async def _hand_over(self, message: Outgoing) -> bool:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -140,9 +166,10 @@ class Sender:
             await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
         except (EngineRefused, TomadaError) as error:
             log.info("sender.not_taken", instance=message.instance_id, reason=str(error))
-            await self._store.give_back(message.instance_id, message.zaap_id, counted=False)
+            await self._give_back(message, counted=False)
             return False
         else:
+            del self._adrift[message.zaap_id]
             return await self._outcome(message, outcome)
         finally:
             del self._outcomes[message.zaap_id]
@@ -152,7 +179,7 @@ class Sender:
             async with asyncio.timeout(OUTCOME_TIMEOUT_S):
                 return await outcome
         except TimeoutError:
-            await self._store.give_back(message.instance_id, message.zaap_id, counted=True)
+            await self._give_back(message, counted=True)
             return False
 
     def _pause_s(self, message: Outgoing) -> float:

@@ -27,13 +27,15 @@ class Machine:
 
     def __init__(self) -> None:
         self.up = True
+        self.refuse = 0
         self.taken: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     def connected(self, instance_id: str) -> bool:
         return self.up
 
     async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
-        if not self.up:
+        if not self.up or self.refuse:
+            self.refuse = max(0, self.refuse - 1)
             raise EngineRefused("not connected")
         self.taken.put_nowait((zaap_id, content.message))
 
@@ -41,11 +43,31 @@ class Machine:
         return await asyncio.wait_for(self.taken.get(), 5)
 
 
+class Store(MessageStore):
+    """The real store, whose answers can be lost: the statement is committed, and then the connection breaks."""
+
+    lose_claims = 0
+    lose_returns = 0
+
+    async def claim(self, message: Outgoing) -> bool:
+        claimed = await super().claim(message)
+        if self.lose_claims:
+            self.lose_claims -= 1
+            raise ConnectionResetError
+        return claimed
+
+    async def give_back(self, instance_id: str, zaap_id: str, *, counted: bool) -> None:
+        if self.lose_returns:
+            self.lose_returns -= 1
+            raise ConnectionResetError
+        await super().give_back(instance_id, zaap_id, counted=counted)
+
+
 class Queue:
     """A sender with its surroundings."""
 
     def __init__(self, pool: Pool) -> None:
-        self.store = MessageStore(pool)
+        self.store = Store(pool)
         self.committer = GroupCommit(pool)
         self.machine = Machine()
         self.failed: list[str] = []
@@ -144,6 +166,39 @@ async def test_a_message_whose_outcome_stays_unknown_fails_after_some_attempts(q
 
     assert (await queue.machine.next())[0] == second.zaap_id
     assert queue.failed == [first.zaap_id]
+
+
+async def test_a_claim_whose_answer_is_lost_does_not_block_the_queue(queue: Queue) -> None:
+    """Regression: PostgreSQL died between commit and answer, and the message stood as `sending` for ever."""
+    queue.store.lose_claims = 1
+    first = await queue.accept("first")
+    await settle(queue)
+
+    queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == first.zaap_id
+    head = await queue.store.head(INSTANCE)
+    assert head is not None
+    assert head.attempts == 1
+
+
+async def test_a_refused_message_that_could_not_be_given_back_goes_out_later(queue: Queue) -> None:
+    """The same, when the database goes away while a message that no machine took is put back."""
+    queue.machine.refuse = 1
+    queue.store.lose_returns = 1
+    first = await queue.accept("first")
+    await settle(queue)
+
+    queue.sender.wake(INSTANCE)
+
+    assert (await queue.machine.next())[0] == first.zaap_id
+
+
+async def settle(queue: Queue) -> None:
+    """Wait until the lane has ended."""
+    async with asyncio.timeout(5):
+        while queue.sender.busy(INSTANCE):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_full_queue_refuses_and_keeps_what_it_has(queue: Queue) -> None:
