@@ -59,8 +59,16 @@ class Folders:
         return sorted(int(path.name) for path in self._machines.iterdir() if path.name.isdecimal() and path.is_dir())
 
     def has_journal(self, slot: int) -> bool:
-        """Whether the slot's journal holds anything, and must be told before its instances go on."""
-        return any(path.stat().st_size > 0 for path in self.machine(slot).glob("journal*"))
+        """Whether the slot's journal holds an event, which must be told before its instance goes on.
+
+        How a machine keeps its place in the file is its own affair; an event is a line with a JSON object, as it is
+        told, and the file holds few lines before the first that is not acknowledged.
+        """
+        for path in self.machine(slot).glob("journal*"):
+            with path.open("rb") as file:
+                if b"{" in file.read(4096):
+                    return True
+        return False
 
     def instance(self, instance_id: str) -> Path:
         """The directory of an instance (not made). ValueError for an id that is no plain name."""

@@ -69,7 +69,7 @@ class Events:
 class Hosting:
     """A node: data directory, database, host."""
 
-    def __init__(self, pool: Pool, folder: Path, settings: HostSettings = QUICK) -> None:
+    def __init__(self, pool: Pool, folder: Path, settings: HostSettings = QUICK, launch: Launch | None = None) -> None:
         self.pool = pool
         self.data = folder / "data"
         self.script = folder / "script"
@@ -77,14 +77,15 @@ class Hosting:
         self.events = Events()
         self.opened: list[str] = []
         self.settings = settings
+        command = (sys.executable, "-S", str(SCRIPTED), "--machine-dir", "{dir}", "--script-dir", str(self.script))
+        self.launch = launch or Launch(command, {"PATH": os.defpath})
         self.host = self.new_host()
 
     def new_host(self) -> Host:
         """Another host over the same data, as after a restart of the program."""
-        command = (sys.executable, "-S", str(SCRIPTED), "--machine-dir", "{dir}", "--script-dir", str(self.script))
         self.host = Host(
             self.data,
-            Launch(command, {"PATH": os.defpath}),
+            self.launch,
             self.pool,
             self,
             self.events,
@@ -167,8 +168,9 @@ class Hosting:
         return machine.pid
 
     def journals(self) -> int:
-        """Lines in all journals."""
-        return sum(len(path.read_text().splitlines()) for path in self.data.glob("machines/*/journal"))
+        """Events in all journals."""
+        files = [path.read_text() for path in self.data.glob("machines/*/journal")]
+        return sum(line.startswith("{") for text in files for line in text.splitlines())
 
 
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:

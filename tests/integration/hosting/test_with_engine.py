@@ -1,0 +1,190 @@
+"""The host over the real machine program and the real engine, against the simulated network.
+
+Everything here is the product's own but the network and the phones. Faults are made by the sandbox.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from tests.integration.hosting.hosting import Hosting, until
+from tests.integration.hosting.network import Network, running_network
+from tomada.engine import port
+from tomada.machines.control import QrCode
+from tomada.machines.machine import Launch
+from tomada.machines.settings import HostSettings
+from tomada.postgres.pool import Pool
+from tomada.sandbox.launch import machine_command, machine_environment
+
+
+@pytest.fixture(scope="session")
+async def network() -> AsyncIterator[Network]:
+    """A sandbox of this file's own: its faults must not meet other tests."""
+    with tempfile.TemporaryDirectory(prefix="tomada-hosting-") as folder:
+        async with running_network(Path(folder)) as made:
+            yield made
+
+
+@pytest.fixture
+async def node(pool: Pool, tmp_path: Path, network: Network) -> AsyncIterator[Hosting]:
+    """A host whose machines are led to the sandbox, two instances each, its figures those of production otherwise."""
+    ready = network.ready
+    arguments = ["--machine-dir", "{dir}"]
+    environment = {**os.environ, **machine_environment(ready)}
+    launch = Launch(tuple(machine_command(ready, arguments)), environment)
+    node = Hosting(pool, tmp_path, HostSettings(instances_per_machine=2), launch)
+    await node.host.start()
+    yield node
+    await node.host.stop()
+    await network.well()
+    assert [child.pid for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())] == []
+
+
+async def paired(node: Hosting, network: Network, *names: str) -> list[str]:
+    """Instances that a phone each has scanned by now; the phones' numbers."""
+    numbers = []
+    for name in names:
+        await node.instance(name)
+        code = await node.control.qr(name)
+        assert isinstance(code, QrCode)
+        numbers.append(await network.phone(f"Owner of {name}"))
+        await network.scan(numbers[-1], code.code)
+    await node.connected(*names, within_s=30)
+    return numbers
+
+
+async def test_s6_a_killed_machine_is_back_in_ten_seconds_and_touches_no_other(node: Hosting, network: Network) -> None:
+    """kill -9 and abort() of one machine: its two sessions are connected again, the third never noticed."""
+    await paired(node, network, "a", "b", "c")
+    victims = [name for name in "abc" if node.pid_of(name) == node.pid_of("a")]
+    bystander = next(name for name in "abc" if name not in victims)
+    pid = node.pid_of(bystander)
+    for number in (signal.SIGKILL, signal.SIGABRT):
+        started_s = time.monotonic()
+        os.kill(node.pid_of("a"), number)
+        await until(lambda: not any(node.control.connected(name) for name in victims), 2)
+        await node.connected(*victims)
+        assert time.monotonic() - started_s < 10
+
+    assert node.pid_of(bystander) == pid
+    assert node.events.kinds(bystander).count("Connected") == 1
+    assert node.control.connected(bystander)
+
+
+async def test_messages_pass_and_sessions_come_back_without_a_new_code(node: Hosting, network: Network) -> None:
+    """Two instances exchange a text, the host is started anew over the same data, and they do it again."""
+    numbers = await paired(node, network, "a", "b")
+    await node.control.transmit("a", "Z1", numbers[1], port.Text("olá"))
+    await until(lambda: "MessageSent" in node.events.kinds("a") and "MessageReceived" in node.events.kinds("b"))
+    await until(lambda: node.journals() == 0)
+    await node.host.stop()
+    node.events.all.clear()
+
+    await node.new_host().start()
+    await node.connected("a", "b")
+    await node.control.transmit("a", "Z2", numbers[1], port.Text("de novo"))
+
+    await until(lambda: "MessageReceived" in node.events.kinds("b"))
+    assert "QrIssued" not in node.events.kinds("a")
+
+
+async def test_s7_each_last_word_of_whatsapp_has_its_condition(node: Hosting, network: Network) -> None:
+    """Replaced, banned, outdated, unlinked by the phone: each with its condition, and no blind reconnect."""
+    number = (await paired(node, network, "a"))[0]
+
+    await network.fault("replaced", number=number)
+    await node.row("a", "replaced")
+    await node.control.restore("a")
+    await node.connected("a")
+    await network.fault("outdated", number=number)
+    await node.control.restart("a")
+    await node.row("a", "outdated")
+    await network.well()
+    await node.control.restart("a")
+    await node.connected("a")
+    await network.fault("ban", number=number, code=101, expire=3600)
+    await node.control.restart("a")
+    banned = await node.row("a", "banned")
+    assert isinstance(banned["retry_after_ms"], int)
+    assert abs(banned["retry_after_ms"] - time.time() * 1000 - 3_600_000) < 60_000  # noqa: TID251 - as WhatsApp says
+    await network.well()
+
+
+@pytest.mark.parametrize("code", [515, 503])
+async def test_s7_stream_errors_are_mended(node: Hosting, network: Network, code: int) -> None:
+    """515 and 503: the connection is back within seconds, by the engine or by us."""
+    number = (await paired(node, network, "a"))[0]
+
+    await network.fault("stream-error", number=number, code=code)
+
+    await until(lambda: node.events.kinds("a").count("Connected") >= 2, 20)
+    await node.connected("a")
+
+
+async def test_s7_unlinked_by_the_phone_and_paired_anew(node: Hosting, network: Network) -> None:
+    """The phone removes the device: logged out, keys gone; the next code pairs a clean session."""
+    number = (await paired(node, network, "a"))[0]
+    device = (await network.call("GET", f"phones/{number}"))["linkedDevices"][0]["device"]
+
+    await network.call("POST", f"phones/{number}/unlink", {"device": device})
+
+    assert not (await node.row("a", "logged_out"))["wanted"]
+    await until(lambda: "LoggedOut" in node.events.kinds("a"))
+    code = await node.control.qr("a")
+    assert isinstance(code, QrCode)
+    await network.scan(number, code.code)
+    await node.connected("a", within_s=20)
+
+
+async def test_logging_out_removes_the_device_from_the_phone(node: Hosting, network: Network) -> None:
+    """Afterwards the phone lists no device, and nothing of the session is left."""
+    number = (await paired(node, network, "a"))[0]
+
+    assert await node.control.logout("a")
+
+    assert (await network.call("GET", f"phones/{number}"))["linkedDevices"] == []
+    assert (await node.row("a", "unpaired"))["wanted"] is False
+    assert not list(node.host.folders.instance("a").glob("session.db*"))
+    assert node.events.kinds("a").count("LoggedOut") == 1
+
+
+@pytest.mark.slow
+async def test_s3_a_deaf_session_is_restarted(node: Hosting, network: Network) -> None:
+    """The connection stays open and answers keepalives, but nothing else comes: found by probes, and connected anew."""
+    number = (await paired(node, network, "a"))[0]
+    session = node.host.sessions["a"]
+    node.host.settings = msgspec.structs.replace(node.settings, probe_retry_s=0.5)
+    await network.fault("deaf", number=number)
+
+    session.probe_due_s = 0.001  # now, rather than in two minutes
+
+    await until(lambda: node.host.figures().deaf_restarts == 1, 60)
+    await node.connected("a", within_s=20)
+    assert node.events.kinds("a").count("Connected") == 2
+
+
+@pytest.mark.slow
+async def test_s2_after_an_outage_no_second_sees_more_than_its_share(node: Hosting, network: Network) -> None:
+    """Six sessions, network refused for 12 s: afterwards they come back one by one, at the recovery pace."""
+    names = ["a", "b", "c", "d", "e", "f"]
+    await paired(node, network, *names)
+    await network.fault("refuse")
+    await network.fault("drop")
+    await until(lambda: not any(node.control.connected(name) for name in names))
+    await asyncio.sleep(node.settings.reconnect_grace_s + 7)
+    since_ms = int(time.time() * 1000) - 5000  # noqa: TID251 - the sandbox counts in wall-clock time
+    await network.well()
+
+    await node.connected(*names, within_s=120)
+
+    per_second = Counter(at_ms // 1000 for at_ms in await network.connects_ms() if at_ms >= since_ms)
+    assert per_second
+    assert max(per_second.values()) <= 6  # five a second on a small node, and one that was in line
