@@ -54,6 +54,7 @@ from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
 from tomada.settings import Settings
 from tomada.wire import ports
+from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
 from tomada.wire.lifecycle_calls import lifecycle_router
 from tomada.wire.server import serving
@@ -210,7 +211,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 trial_ms=round(settings.trial_hours * 3_600_000), public_url=settings.public_url
             ),
         )
-        url = await stack.enter_async_context(serving(build_app(wire, more), settings.http_host, settings.http_port))
+        app = AccessLog(build_app(wire, more), clock)
+        url = await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
         yield settings.public_url or url
 
 

@@ -69,6 +69,7 @@ def output() -> Iterator[io.StringIO]:
     before = (list(root.handlers), root.level)
     stream = io.StringIO()
     logs.configure("debug", stream)
+    structlog.configure(cache_logger_on_first_use=False)
     yield stream
     root.handlers, root.level = before
     structlog.reset_defaults()
