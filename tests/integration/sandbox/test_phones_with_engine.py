@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -250,6 +252,33 @@ async def test_a_phone_asks_again_for_what_it_cannot_read(bench: Bench, scene: S
     await scene.control.message(CUSTOMER, lambda one: one["id"] == sent)
     assert damage.left == 0
     assert [one["id"] for one in await scene.control.messages(CUSTOMER)].count(sent) == 1
+
+
+async def test_a_phone_that_lost_its_sessions_asks_with_new_keys(bench: Bench, scene: Scene) -> None:
+    """The engine starts anew from the keys in the phone's second request, and its text arrives."""
+    number = "5511970000006"
+    await scene.control.post("phones", number=number, name="Lossy")
+    before = await scene.engine.do("send", to=number, text="hello lossy")
+    await scene.control.message(number, lambda one: one["id"] == before)
+    await scene.control.post(f"phones/{number}/send", to=SHOP, text="hello shop")
+    await scene.engine.text("hello shop")
+    link: Any = bench.network.world.link(bench.network.devices(number)[0])
+    link.phone.sessions._sessions = dict.fromkeys(link.phone.sessions._sessions, ())
+    sent = await scene.engine.do("send", to=number, text="do you know me?")
+    await scene.control.message(number, lambda one: one["id"] == sent)
+
+
+async def test_an_engine_that_lost_its_sessions_gets_new_ones(bench: Bench, scene: Scene) -> None:
+    """The phone starts anew from the keys in the engine's request, and its text arrives."""
+    await scene.customer_sends(text="before the loss")
+    await scene.engine.text("before the loss")
+    answered = await scene.engine.do("send", to=CUSTOMER, text="answer before the loss")
+    await scene.control.message(CUSTOMER, lambda one: one["id"] == answered)
+    with contextlib.closing(sqlite3.connect(bench.directory / "Shop-Desk.db", timeout=5)) as database:
+        database.execute("DELETE FROM whatsmeow_sessions")
+        database.commit()
+    sent = await scene.customer_sends(text="after the loss")
+    assert (await scene.engine.text("after the loss"))["id"] == sent
 
 
 async def test_a_new_device_gets_the_settings_even_if_the_first_word_is_damaged(bench: Bench, scene: Scene) -> None:

@@ -123,6 +123,21 @@ def test_a_changed_message_is_refused_and_changes_nothing(pair: tuple[Party, Par
     assert bob.sessions.decrypt(alice.address, envelope) == b"two"
 
 
+def test_every_byte_of_a_message_is_protected(pair: tuple[Party, Party]) -> None:
+    """Whichever byte is changed on the way, the message is refused, and the true one is read after all."""
+    alice, bob = pair
+    _tell(alice, bob, b"one")()
+    _tell(bob, alice, b"two")()
+    envelope = alice.sessions.encrypt(bob.address, b"three")
+    assert envelope.kind == "msg"
+    for place in range(len(envelope.data)):
+        changed = bytearray(envelope.data)
+        changed[place] ^= 4
+        with pytest.raises(CannotDecrypt):
+            bob.sessions.decrypt(alice.address, Envelope("msg", bytes(changed)))
+    assert bob.sessions.decrypt(alice.address, envelope) == b"three"
+
+
 def test_both_may_introduce_themselves_at_once(pair: tuple[Party, Party]) -> None:
     """Crossing introductions: both first messages are read, and the talk goes on."""
     alice, bob = pair
