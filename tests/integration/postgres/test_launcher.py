@@ -183,7 +183,7 @@ def test_killed_server_comes_back(used_data_dir: Path, uid: int | None) -> None:
     def kill_child() -> None:
         for child in psutil.Process(program.state()["server_pid"]).children():
             with contextlib.suppress(psutil.NoSuchProcess):  # a connection that just ended
-                if "walwriter" in child.cmdline()[0]:
+                if "walwriter" in " ".join(child.cmdline()):
                     child.kill()
 
     def kill_everything() -> None:
