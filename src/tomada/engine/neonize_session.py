@@ -110,10 +110,10 @@ class NeonizeSession:
     async def send(self, chat: str, content: Content) -> Sent:
         """Send one message; one at a time. Raises NotConnected (surely not sent), EngineRefused or OutcomeUnknown."""
         to, message = jid_of(chat), message_of(chat, content, self._clock.now_ms())
-        if self._sending is not None and not self._sending.done():
-            raise NotConnected("the send before this one has not come back yet")
+        await self._last_send_is_back()
         self._must_be(self._client.paired, "not connected")
         self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
+        self._sending.add_done_callback(lambda future: future.exception())  # seen, though nobody may wait any more
         try:
             wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
         except TimeoutError:
@@ -251,6 +251,13 @@ class NeonizeSession:
         if not self._over:
             self._over = True
             self._emit(event)
+
+    async def _last_send_is_back(self) -> None:
+        """A send whose outcome was unknown may still be inside: the library would make the next one wait for it."""
+        if self._sending is not None and not self._sending.done():
+            await asyncio.wait({self._sending}, timeout=self._limits.send_deadline_s)
+            if not self._sending.done():
+                raise NotConnected("the send before this one has not come back yet")
 
     def _must_be(self, condition: bool, words: str) -> None:
         if not condition or self._over:

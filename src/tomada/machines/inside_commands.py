@@ -50,7 +50,10 @@ class Inside:
 
     async def stop(self) -> None:
         """Close every session, together."""
-        await asyncio.gather(*(self._close(instance_id) for instance_id in list(self._sessions)))
+        closings = (self._close(instance_id) for instance_id in list(self._sessions))
+        for problem in await asyncio.gather(*closings, return_exceptions=True):
+            if problem is not None:
+                log.error("session_did_not_close", error=repr(problem))
 
     async def _carry_out(self, command: Command) -> str | None:
         match command:

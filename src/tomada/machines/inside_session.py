@@ -6,6 +6,7 @@ message's own fault, so the host may give it again when the session is connected
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from threading import RLock
 
@@ -29,6 +30,7 @@ log = structlog.get_logger("tomada.machine")
 
 LANE_MAX = 1000
 STOP_SENDING_S = 3.0
+RETRY_PAUSE_S = 1.0  # after a send that may be given again, so that it cannot go round at full speed
 
 
 class InsideSession:
@@ -42,7 +44,7 @@ class InsideSession:
         self._engine_session: EngineSession = engine.open(spec, self._emit)
         self._lane: deque[Send] = deque()
         self._wake = asyncio.Event()
-        self._closing = False
+        self._closed = asyncio.Event()
         self._lane_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -52,7 +54,7 @@ class InsideSession:
 
     async def stop(self) -> None:
         """Finish the send under way, give back those that wait, stop the engine's session."""
-        self._closing = True
+        self._closed.set()
         self._wake.set()
         if self._lane_task is not None:
             done, _ = await asyncio.wait({self._lane_task}, timeout=STOP_SENDING_S)
@@ -65,8 +67,10 @@ class InsideSession:
 
     def take(self, send: Send) -> None:
         """Queue a send; raises EngineRefused if that is not possible."""
-        if self._closing or len(self._lane) >= LANE_MAX:
-            raise EngineRefused("the session is closing" if self._closing else "too many sends wait in this session")
+        if self._closed.is_set() or len(self._lane) >= LANE_MAX:
+            raise EngineRefused(
+                "the session is closing" if self._closed.is_set() else "too many sends wait in this session"
+            )
         self._lane.append(send)
         self._wake.set()
 
@@ -87,7 +91,7 @@ class InsideSession:
             self._hold.hear(event)
 
     async def _run_lane(self) -> None:
-        while not self._closing:
+        while not self._closed.is_set():
             if not self._lane:
                 self._wake.clear()
                 await self._wake.wait()
@@ -108,6 +112,8 @@ class InsideSession:
             await self._fail(send, str(error), unknown=True)
         except EngineRefused as error:
             await self._fail(send, str(error), retry=error.retry)
+            if error.retry:
+                await self._pause(RETRY_PAUSE_S)
         except Exception:
             log.exception("send_failed", instance=self.spec.instance_id)
             await self._fail(send, "the engine failed", unknown=True)
@@ -117,11 +123,12 @@ class InsideSession:
     async def _type(self, send: Send) -> None:
         """Show typing for as long as asked; a session that is being closed does not wait for it."""
         await self._engine_session.show_typing(send.chat)
-        waited_s = 0.0
-        while waited_s < send.content.typing_s and not self._closing:
-            step_s = min(0.1, send.content.typing_s - waited_s)
-            await asyncio.sleep(step_s)
-            waited_s += step_s
+        await self._pause(send.content.typing_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, unless the session is being closed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), pause_s)
 
     async def _fail(self, send: Send, words: str, *, unknown: bool = False, retry: bool = False) -> None:
         await self._outcome(MessageFailed(send.zaap_id, words, unknown, retry), None)
