@@ -266,6 +266,8 @@ async def test_a_phone_that_lost_its_sessions_asks_with_new_keys(bench: Bench, s
     link.phone.sessions._sessions = dict.fromkeys(link.phone.sessions._sessions, ())
     sent = await scene.engine.do("send", to=number, text="do you know me?")
     await scene.control.message(number, lambda one: one["id"] == sent)
+    store = link.phone.store
+    assert (store.get("prekey/last"), store.get("prekey/1")) == (b"\x00\x00\x01", None), "made, and used up"
 
 
 async def test_an_engine_that_lost_its_sessions_gets_new_ones(bench: Bench, scene: Scene) -> None:
