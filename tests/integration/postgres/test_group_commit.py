@@ -153,6 +153,19 @@ async def test_back_pressure(notes: Pool) -> None:
     assert numbers == sorted(numbers)
 
 
+async def test_a_cancelled_caller_that_still_waits_writes_nothing(notes: Pool) -> None:
+    """A row is left out if its caller is gone before its batch is formed."""
+    committer = GroupCommit(notes, rows_per_batch_max=1)
+    async with notes.acquire() as blocker, blocker.transaction():
+        await blocker.execute("lock table note")
+        callers = [asyncio.create_task(committer.execute(_INSERT, str(i), i)) for i in range(3)]
+        await asyncio.sleep(0.05)
+        callers[1].cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*callers, return_exceptions=True)
+    assert [record["id"] for record in await notes.fetch("select id from note order by number")] == ["0", "2"]
+
+
 async def test_a_stuck_statement_does_not_hold_up_another(notes: Pool) -> None:
     """Statements have queues and connections of their own."""
     await notes.execute("create table other (x int)")
@@ -166,6 +179,14 @@ async def test_a_stuck_statement_does_not_hold_up_another(notes: Pool) -> None:
         assert answer["x"] == 5
         assert not stuck.done()
     await stuck
+
+
+async def test_calls_without_a_row(notes: Pool) -> None:
+    """In one batch some calls return a row and some do not: each caller gets its own, or None."""
+    committer = GroupCommit(notes)
+    answers = await _submit(committer, _INSERT_NEW, [("a", 1), ("b", 2), ("a", 3), ("c", 4), ("b", 5)])
+    assert [_short(answer) for answer in answers] == ["a", "b", None, "c", None]
+    assert committer.rows_written == 5
 
 
 async def test_close_settles_what_is_queued_and_refuses_the_rest(notes: Pool) -> None:

@@ -7,5 +7,5 @@ from collections.abc import Callable
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Returns when `condition` holds; TimeoutError after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - what we wait for happens in another process
+        while not condition():
             await asyncio.sleep(0.01)
