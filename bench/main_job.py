@@ -182,7 +182,7 @@ async def _arrival(callbacks: Callbacks, text: str) -> float:
     while time.perf_counter() < deadline_s:
         for at_s, body in reversed(callbacks.arrived[-800:]):
             if body.get("text", {}).get("message") == text:
-                return at_s
+                return float(at_s)
         await asyncio.sleep(0.001)
     raise AssertionError(f"no callback for {text}")
 

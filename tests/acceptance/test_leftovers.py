@@ -1,0 +1,85 @@
+"""Nothing is left behind: no process, no port, no temporary file, whether we are asked to stop or killed."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import pytest
+
+from tests.acceptance.product import Product, wait_for
+
+
+def socket_dir(product: Product) -> Path:
+    """Where its PostgreSQL listens."""
+    dsn = (product.data / "database.address").read_text()
+    return Path(parse_qs(urlsplit(dsn).query)["host"][0])
+
+
+def shared_memory_of(pids: set[int]) -> list[str]:
+    """System V segments made by these processes, which a killed PostgreSQL could leave."""
+    segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    return [segment[1] for segment in segments if int(segment[4]) in pids]
+
+
+def product_with_temporary_directory(tmp_path: Path) -> tuple[Product, Path]:
+    """A product that has a temporary directory of its own, so that everything in it is the product's."""
+    tmp_path.chmod(0o755)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    return Product(tmp_path / "data", {"TMPDIR": str(temporary)}), temporary
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("how", [Product.stop, Product.kill], ids=["SIGTERM", "SIGKILL"])
+def test_nothing_is_left(tmp_path: Path, how: Callable[[Product], object]) -> None:
+    """With a paired session, one in mid-pairing and a queue, all of it ends with the main process, within seconds."""
+    product, temporary = product_with_temporary_directory(tmp_path)
+    product.start()
+    sockets = socket_dir(product)
+    account = product.create_account()
+    account.create_instance().pair(product.phone("5511999990011", "Shop"))
+    pairing = account.create_instance()
+    assert pairing.get("qr-code").status == 200
+    pairing.send_text("5511999990011", "waits")
+    family = psutil.Process(product.pid).children(recursive=True)
+    ports = {
+        connection.laddr.port
+        for process in family
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert len(family) >= 3  # PostgreSQL, a machine, the sandbox
+
+    status = how(product)
+
+    assert status in (0, None)
+    wait_for("all processes gone", lambda: not [one for one in family if one.is_running()], 15)
+    assert not [port for port in {product.port, *ports} if listens(port)]
+    if how is Product.stop:
+        assert list(temporary.iterdir()) == []
+        assert not sockets.exists()
+        assert not (product.data / "database.address").exists()
+
+
+def test_what_a_kill_leaves_is_gone_after_the_next_stop(tmp_path: Path) -> None:
+    """A killed server's sockets, files and memory are cleared by the start after it, at the latest by its stop."""
+    product, temporary = product_with_temporary_directory(tmp_path)
+    product.start()
+    sockets = socket_dir(product)
+    family = {child.pid for child in psutil.Process(product.pid).children(recursive=True)}
+    product.kill()
+
+    product.start()
+    assert product.stop() == 0
+
+    assert list(temporary.iterdir()) == []
+    assert not sockets.exists()
+    assert shared_memory_of(family) == []
