@@ -5,7 +5,7 @@ disconnected callback, and a scan of every table for the instance's id finds onl
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +18,7 @@ from tomada.instances.deletion import LEASE_MS, OUTSIDE, PLANS, Deletion, Receip
 from tomada.instances.lifecycle import Scope, State
 from tomada.instances.sweeper import carry_deletions, end_what_is_due
 
+T = TypeVar("T")
 DUE_MS = START_MS + 48 * HOUR_MS
 CASES = [(scope, step) for scope in Scope for step in PLANS[scope]]
 STAYS = {"instance", "deletion", "audit"}
@@ -67,13 +68,15 @@ class BreakingMachines(FakeMachines):
 
     async def remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
         """See Machines."""
-        return await self._broken(Step.MACHINE, lambda: FakeMachines.remove(self, instance_id, epoch, force=force), "")
+        effect = super().remove
+        return await self._broken(Step.MACHINE, lambda: effect(instance_id, epoch, force=force), "")
 
     async def erase_files(self, instance_id: str, epoch: int) -> int:
         """See Machines."""
-        return await self._broken(Step.FILES, lambda: FakeMachines.erase_files(self, instance_id, epoch), 0)
+        effect = super().erase_files
+        return await self._broken(Step.FILES, lambda: effect(instance_id, epoch), 0)
 
-    async def _broken(self, step: Step, effect: Callable[[], Awaitable[Any]], nothing: Any) -> Any:
+    async def _broken(self, step: Step, effect: Callable[[], Awaitable[T]], nothing: T) -> T:
         if step is not self._step:
             return await effect()
         if self._when == "fail":
@@ -159,7 +162,7 @@ async def test_killed_or_repeated_at_any_record(
     for moment_ms in {DUE_MS: 0, ready_ms: 0}:
         await side.set_time(moment_ms, DUE_MS)
         try:
-            await carry_deletions(store, side.machines, TERMS, TestClock())  # type: ignore[arg-type]
+            await carry_deletions(store, side.machines, TERMS, TestClock())
         except Killed:
             assert when != "twice"
     await heal(side, ready_ms)
@@ -204,7 +207,7 @@ async def test_a_subscribe_in_the_middle_of_a_deletion_wins(postgres_side: Postg
         await side.set_time(DUE_MS, DUE_MS)
         assert await end_what_is_due(side.store, TERMS, "sweeper") == 1
         with pytest.raises(Killed):
-            await carry_deletions(BreakingStore(side, step, "after"), side.machines, TERMS, TestClock())  # type: ignore[arg-type]
+            await carry_deletions(BreakingStore(side, step, "after"), side.machines, TERMS, TestClock())
         await subscriptions.subscribe(side.store, TERMS, ACCOUNT, name)
         side.machines.start(name, 3)
         await side.pool.execute("insert into session (instance_id, wanted) values ($1, true)", name)

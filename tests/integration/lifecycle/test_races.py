@@ -32,7 +32,7 @@ async def rented(pool: Pool, count: int) -> tuple[PostgresSide, list[str]]:
 
 
 async def test_subscribe_against_expiry_two_sweepers_against_each_other(pool: Pool, database: str) -> None:
-    """At the due time: every subscribe holds; whoever was swept before it has a new machine and lost the old one once."""
+    """At the due time: every subscribe holds; whoever was swept before it has a new machine, and lost the old one."""
     side, names = await rented(pool, RACES)
     other = await connect(database, size_max=4)
     stores = [side.store, PostgresLifecycle(other, Neighbours())]
@@ -83,14 +83,14 @@ async def test_everything_at_once_never_deadlocks_and_keeps_the_count(pool: Pool
             try:
                 await calls[verb](rng.choice(names))
             except TomadaError as error:
-                assert error.status < 500, (verb, error)
+                if error.status >= 500:
+                    raise
 
     await asyncio.gather(*(client() for _ in range(10)))
-    live, counted = await pool.fetchrow(
-        "select count(*) filter (where state in ('trial', 'active', 'in_cancellation')),"
-        " (select instances_live from account where id = 'A') from instance"
+    assert await pool.fetchval(
+        "select instances_live = (select count(*) from instance where state in ('trial', 'active', 'in_cancellation'))"
+        " from account where id = 'A'"
     )
-    assert live == counted
     assert (await audit.verify(pool, "A")).wrong == ""
 
 
