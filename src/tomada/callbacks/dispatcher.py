@@ -16,6 +16,7 @@ clock; what it writes afterwards is fenced off by the lane's epoch.
 import asyncio
 import contextlib
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -36,6 +37,7 @@ LEASE_S = 15.0
 LEASE_MARGIN_S = 1.0
 POLL_S = 1.0
 BATCH = 32
+BATCH_S = 0.25  # after so long a batch is settled, so that a crash repeats little even of a slow receiver's answers
 TAKE_MAX = 64
 SETTLE_MAX = 64
 STOP_GRACE_S = 5.0
@@ -170,9 +172,12 @@ class Dispatcher:
 
     async def _work(self, held: _Held) -> None:
         lane = held.lane
+        clock = self._sender.clock
+        enough_s = clock.monotonic_s() + BATCH_S
 
-        def may_send() -> bool:
-            return not held.lost and not self._stopping and self._sender.clock.monotonic_s() < held.until_s
+        def may_send(sent: int) -> bool:
+            now_s = clock.monotonic_s()
+            return not (held.lost or self._stopping or now_s >= held.until_s or (sent and now_s >= enough_s))
 
         def heard(callback: Waiting, attempt: Attempt) -> None:
             self._heard(lane, callback, attempt)
@@ -305,7 +310,8 @@ class Dispatcher:
             await connection.add_listener(WAKE_CHANNEL, lambda *_: self._wake.set())
             await ended.wait()
         finally:
-            connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # a connection that died has left our hands
+                connection.terminate()
 
     async def _database_trouble(self, what: str, error: Exception) -> None:
         if isinstance(error, DatabaseUnavailable) or is_connection_lost(error):

@@ -66,17 +66,17 @@ async def send_batch(
     sender: Sender,
     lane: Lane,
     credentials: Credentials,
-    may_send: Callable[[], bool],
+    may_send: Callable[[int], bool],
     heard: Callable[[Waiting, Attempt], None],
 ) -> Settlement:
-    """Send the lane's events in order until all are sent, too many failed, or `may_send` says no.
+    """Send the lane's events in order until all are sent, too many failed, or `may_send(sent so far)` says no.
 
     A cancellation ends it where it stands: what is under way counts as not sent, and the rest is settled.
     """
     batch = Batch(sender.policy, lane, sender.rng)
     try:
         for callback in lane.waiting:
-            if not may_send() or not batch.goes_on:
+            if not may_send(len(batch.outcomes)) or not batch.goes_on:
                 break
             attempt = await attempt_one(sender, lane.url, credentials, callback, batch.overtaken)
             heard(callback, attempt)

@@ -1,0 +1,103 @@
+"""W7: a dead receiver harms nobody else; nor does an account with a flood of events. bench/callbacks.py: ratios."""
+
+import asyncio
+from pathlib import Path
+
+from tests.integration.callbacks.harness import event, eventually, keys, make_account, make_instance, running
+from tests.receiver import Receiver
+from tomada.callbacks.limits import Limits
+from tomada.callbacks.recorder import Recorder
+from tomada.callbacks.store import lanes
+from tomada.callbacks.types import Attempt, Delivered, Lane, Settlement
+from tomada.postgres.pool import Pool
+
+
+async def test_w07_a_hanging_receiver_holds_few_places(pool: Pool, tmp_path: Path, receiver: Receiver) -> None:
+    """60 lanes hang at one destination; 40 others get everything within seconds.
+
+    Once the destination is known to hang it has two places, however many lanes are due.
+    """
+    hanging = Receiver(tmp_path, "hanging")
+    try:
+        account, other = await make_account(pool), await make_account(pool)
+        dead = [await make_instance(pool, account, hanging.url("hang")) for _ in range(60)]
+        live = [await make_instance(pool, other, receiver.url()) for _ in range(40)]
+        limits = Limits(lanes_max=32, destination_max=16, account_max=24)
+        async with running(pool, limits=limits, total_s=1.0, lease_s=3.0) as rig:
+            await rig.recorder.record([event(i, n) for n in range(2) for i in dead])
+            await hanging.wait_for(16)
+            await rig.recorder.record([event(i, n) for n in range(10) for i in live])
+            requests = await receiver.wait_for(400, timeout_s=15)
+            hung = len(hanging.requests())
+            await asyncio.sleep(1.5)
+            assert len(hanging.requests()) - hung <= 8  # about two places, one second each
+        for instance in live:
+            assert keys(requests, instance) == [str(n) for n in range(10)]
+    finally:
+        hanging.close()
+
+
+async def test_w07_a_flood_of_one_account_leaves_room_for_others(pool: Pool, receiver: Receiver) -> None:
+    """1,000 slow lanes of one account are due first; an event of another account goes out at once."""
+    flood, quiet = await make_account(pool), await make_account(pool)
+    many = [await make_instance(pool, flood, receiver.url("slow-0.5")) for _ in range(200)]
+    one = await make_instance(pool, quiet, receiver.url("ok"))
+    async with running(pool, limits=Limits(lanes_max=16, destination_max=64, account_max=8)) as rig:
+        await rig.recorder.record([event(i, n) for n in range(3) for i in many])
+        await receiver.wait_for(8)
+        await rig.recorder.record([event(one, "x")])
+        await eventually(lambda: len(keys(receiver.requests(), one)) == 1, 3)
+
+
+async def test_several_dispatchers_share_without_duplicates(pool: Pool, receiver: Receiver) -> None:
+    """Three dispatchers, 30 lanes, 1,500 events: each event once, in order."""
+    account = await make_account(pool)
+    instances = [await make_instance(pool, account, receiver.url()) for _ in range(30)]
+    async with running(pool) as one, running(pool) as two, running(pool) as three:
+        for start in range(0, 50, 5):
+            batch = [event(i, n) for n in range(start, start + 5) for i in instances]
+            await one.recorder.record(batch)
+        await receiver.wait_for(1500)
+        await one.settled()
+        worked = [rig.dispatcher.transactions for rig in (one, two, three)]
+    assert len(receiver.requests()) == 1500
+    for instance in instances:
+        assert keys(receiver.requests(), instance) == [str(n) for n in range(50)]
+    assert min(worked) > 0
+
+
+async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver) -> None:
+    """A lane taken over by another changes nothing when the first holder settles it."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url())
+    await Recorder(pool).record([event(instance, "a")])
+
+    frozen = await _take_one(pool)
+    await asyncio.sleep(0.15)
+    heir = await _take_one(pool)
+    assert heir.epoch == frozen.epoch + 1
+    outcome = Delivered(frozen.waiting[0], Attempt(0, 0, 200, None))
+    async with pool.acquire() as connection, connection.transaction():
+        assert await lanes.settle(connection, [Settlement(frozen, (outcome,), None)]) == set()
+        assert await lanes.renew(connection, [(frozen.id, frozen.epoch)], 1000) == set()
+    assert await pool.fetchval("select count(*) from callback") == 1
+    assert await pool.fetchval("select count(*) from attempt") == 0
+    async with pool.acquire() as connection, connection.transaction():
+        assert await lanes.settle(connection, [Settlement(heir, (outcome,), None)]) == {heir.id}
+    assert await pool.fetchval("select count(*) from callback") == 0
+
+
+async def _take_one(pool: Pool) -> Lane:
+    """The one lane that is due, for a tenth of a second."""
+    async with pool.acquire() as connection:
+        (lane,) = await lanes.take(
+            connection,
+            lanes_max=1,
+            batch=8,
+            lease_ms=100,
+            destination_room={},
+            account_room={},
+            destination_room_default=8,
+            account_room_default=8,
+        )
+    return lane
