@@ -50,6 +50,11 @@ async def receive(phone: Phone, node: Node) -> None:
 
 
 async def _message(phone: Phone, node: Node) -> None:
+    """Read a message, or ask for it again.
+
+    A key that was used before means a repeated stanza only if the message is known: the engine encrypts two messages
+    with one key when it sends and receives at the same moment, and the second would be lost.
+    """
     sender = _sender(phone, node)
     if sender is None:
         _log.warning("%s: a message from nobody known: %s", phone.number, node)
@@ -60,9 +65,11 @@ async def _message(phone: Phone, node: Node) -> None:
             retried = int(enc.text("count", "0"))
             content = _decrypt(phone, node, sender, enc)
             _take(phone, node, sender, protos.e2e.Message.FromString(content))
-    except DuplicateMessage:
-        _log.debug("%s: message %s again", phone.number, node.text("id"))
     except CannotDecrypt as error:
+        if isinstance(error, DuplicateMessage) and phone.log.find(node.text("id")) is not None:
+            _log.debug("%s: message %s again", phone.number, node.text("id"))
+            await _confirm(phone, node)
+            return
         phone.store.commit()
         _log.info("%s: cannot read %s from %s: %s", phone.number, node.text("id"), sender, error)
         if retried < RETRIES_MAX:
