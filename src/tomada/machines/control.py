@@ -61,7 +61,9 @@ class SessionControl:
 
     async def status(self, instance_id: str) -> SessionStatus:
         """The session as it is now. NotFound, or Unavailable when the database is away."""
-        state = (await self._session(instance_id)).state
+        state = await self._host.look(instance_id)
+        if state is None:
+            raise NotFound
         return SessionStatus(**{name: getattr(state, name) for name in SessionStatus.__struct_fields__})
 
     async def qr(self, instance_id: str) -> QrCode | AlreadyConnected:

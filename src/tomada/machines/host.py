@@ -152,8 +152,18 @@ class Host:
             if row is None:
                 return None
             if instance_id not in self.sessions:
-                self._host(row).start()
+                session = self._host(row)
+                if row.serving:
+                    session.happen(state_machine.Boot())
+                session.start()
         return self.sessions[instance_id]
+
+    async def look(self, instance_id: str) -> state_machine.SessionState | None:
+        """The state of a session without hosting it; None if there is no such instance."""
+        if instance_id in self.sessions:
+            return self.sessions[instance_id].state
+        row = await store.read_one(self._database, instance_id)
+        return row.state if row is not None else None
 
     async def let_go(self, session: HostedSession) -> None:
         """Host this session no longer."""
@@ -238,7 +248,7 @@ class Host:
 
     # --- inside ---
 
-    def _host(self, row: store.WantedSession) -> HostedSession:
+    def _host(self, row: store.StoredSession) -> HostedSession:
         session = HostedSession(row.instance_id, row.epoch, row.state, self)
         self.sessions[row.instance_id] = session
         return session
@@ -284,7 +294,7 @@ class Host:
         if not isinstance(told.event, port.Paired | port.Connected) or not self.folders.has_keys(told.instance_id):
             return
         if session is None:
-            session = self._host(store.WantedSession(told.instance_id, 0, state_machine.SessionState()))
+            session = self._host(store.StoredSession(told.instance_id, 0, state_machine.SessionState(), True))
             if self._tasks:  # else start() starts it
                 session.start()
         if not session.state.wanted:
@@ -325,6 +335,9 @@ class Host:
                 log.exception("host.tend_failed")
 
     async def _tend(self) -> None:
+        for session in self.all_sessions():
+            if session.at_rest and session.machine is None and not session.state.wanted:
+                await self.let_go(session)  # unpaired, and nobody is at it: its row says all there is
         hosted = self._hosted_by_slot()
         per_machine = self.settings.instances_per_machine
         empty = [machine for machine in self.machines.values() if not hosted[machine.slot] and not machine.pending]

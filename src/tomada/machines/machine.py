@@ -226,6 +226,10 @@ class Machine:
             why = "the host stops"
             pipe.kill()
             raise
+        except Exception:  # a fault of ours: the journal holds what we did not take, the next process tells it again
+            log.exception("machine.not_understood", slot=self.slot)
+            why = "we failed to follow it"
+            pipe.kill()
         finally:
             self._ready.clear()
             self._pipe = None

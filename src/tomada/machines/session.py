@@ -238,6 +238,9 @@ class HostedSession:
         try:
             await machine.request(protocol.CloseSession(self.instance_id), self._around.settings.close_timeout_s)
         except MachineTimeout:
+            if machine.stalled:  # its answer may lie unread before our door
+                self._must_close = True
+                return
             machine.kill("it does not close a session")  # two clients with one key must never be
         except (Unavailable, port.EngineRefused):
             pass  # the machine is gone, or has no such session

@@ -40,6 +40,7 @@ WORDS = {
     "deaf": "The connection did not answer two probes and is being started anew.",
     "machine": "The process of this instance stopped and is being started again.",
     "pairing_machine": "The process of this instance stopped during pairing. Ask for a new QR code.",
+    "not_hosted": "Not connected just now.",
     "restart": "Being restarted by request.",
 }
 
@@ -236,6 +237,8 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
             return _machine_died(state)
         case AskedToPair() if not state.wanted and not state.pairing:
             return _change(state, condition="unpaired", reason=None, retry_after_ms=None, pairing=True), (OpenNow(),)
+        case AskedToRestart() if state.running and state.condition == "connecting":
+            return state, ()  # it is being started: callers who ask in a loop must not keep it from connecting
         case AskedToRestart() if state.wanted and state.condition != "banned":
             return _change(state, condition="connecting", reason=WORDS["restart"], **_STOPPED), (OpenNow(),)
         case AskedToRestart() if state.pairing:

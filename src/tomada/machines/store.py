@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tomada.machines.session_state import SessionState
+from tomada.machines.session_state import WORDS, SessionState
 
 
 class Database(Protocol):
@@ -24,23 +24,25 @@ class Database(Protocol):
         """Run a statement."""
 
 
-class WantedSession(msgspec.Struct, frozen=True):
+class StoredSession(msgspec.Struct, frozen=True):
     """A session as its row says; `epoch` is its instance's, the fence of deletions."""
 
     instance_id: str
     epoch: int
     state: SessionState
+    serving: bool  # its instance may be connected: its time is not over
 
 
 COLUMNS = (
     "wanted", "condition", "reason", "phone", "lid", "push_name", "is_business", "platform", "retry_after_ms",
 )  # fmt: skip
-_SELECT = f"select i.id, i.epoch, {', '.join('s.' + name for name in COLUMNS)} from instance i"
+_SERVING = "i.state in ('trial', 'active', 'in_cancellation')"
+_SELECT = f"select i.id, i.epoch, {_SERVING} as serving, {', '.join('s.' + name for name in COLUMNS)} from instance i"
 
 # An instance whose time is over is not connected again, even if its deletion has not come to its session yet.
 _WANTED = f"""
 {_SELECT} join session s on s.instance_id = i.id
-where s.wanted and i.state in ('trial', 'active', 'in_cancellation')
+where s.wanted and {_SERVING}
 """
 
 _ONE = f"{_SELECT} left join session s on s.instance_id = i.id where i.id = $1"
@@ -56,12 +58,12 @@ where ({", ".join("s." + name for name in COLUMNS)})
 """
 
 
-async def read_wanted(database: Database) -> list[WantedSession]:
+async def read_wanted(database: Database) -> list[StoredSession]:
     """Every paired session that should be connected."""
     return [_session(row) for row in await database.fetch(_WANTED)]
 
 
-async def read_one(database: Database, instance_id: str) -> WantedSession | None:
+async def read_one(database: Database, instance_id: str) -> StoredSession | None:
     """The session of one instance, unpaired if it has no row yet; None if there is no such instance."""
     row = await database.fetchrow(_ONE, instance_id)
     return _session(row) if row is not None else None
@@ -77,7 +79,11 @@ def row_of(state: SessionState) -> tuple[object, ...]:
     return tuple(getattr(state, name) for name in COLUMNS)
 
 
-def _session(row: Any) -> WantedSession:
-    if row["condition"] is None:
-        return WantedSession(row["id"], row["epoch"], SessionState())
-    return WantedSession(row["id"], row["epoch"], msgspec.convert({n: row[n] for n in COLUMNS}, SessionState))
+def _session(row: Any) -> StoredSession:
+    """A row says how things were when it was written; nothing is connected just because a row says so."""
+    state = SessionState()
+    if row["condition"] is not None:
+        state = msgspec.convert({name: row[name] for name in COLUMNS}, SessionState)
+    if state.condition in ("connected", "connecting"):
+        state = msgspec.structs.replace(state, condition="disconnected", reason=WORDS["not_hosted"])
+    return StoredSession(row["id"], row["epoch"], state, row["serving"])

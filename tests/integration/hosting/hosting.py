@@ -31,7 +31,7 @@ QUICK = HostSettings(
     probe_timeout_s=1.0,
     send_timeout_s=1.0,
     close_timeout_s=2.0,
-    qr_timeout_s=5.0,
+    qr_timeout_s=3.0,
     tend_s=0.1,
 )
 

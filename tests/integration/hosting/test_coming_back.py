@@ -35,6 +35,8 @@ async def test_boot_brings_back_every_wanted_session_and_nothing_else(hosting: H
     assert max(Counter(hosting.pid_of(name) for name in ("a", "b", "c")).values()) <= 2
     assert (await hosting.row("a", "connected"))["phone"] == "5511"
     assert (await hosting.control.status("replaced")).condition == "replaced"
+    assert (await hosting.control.status("expired")).condition == "disconnected"
+    assert set(hosting.host.sessions) == {"a", "b", "c", "replaced", "banned"}
 
 
 async def test_s6_a_killed_machine_is_back_with_its_sessions_and_touches_no_other(hosting: Hosting) -> None:
@@ -191,7 +193,7 @@ async def test_s7_whatsapps_last_words_are_heeded(hosting: Hosting) -> None:
 async def test_the_database_being_away_at_an_opening_is_no_failure_of_the_session(hosting: Hosting) -> None:
     """The hook before an opening fails: the session is tried again soon and not shown as failed."""
     await hosting.instance("a", "connected")
-    failing = [3]
+    failing = [2]
 
     async def away(_instance_id: str) -> None:
         if failing[0]:
@@ -277,8 +279,9 @@ async def test_a_machine_that_leaked_many_rounds_is_renewed_when_idle(hosting: H
     pid = host.machines[0].pid
     for _ in range(hosting.settings.leaked_rounds_idle_max):
         await hosting.control.qr("a")
+        session = host.sessions["a"]
         await hosting.control.restart("a")  # ends the round
-        await until(lambda: host.sessions["a"].at_rest)
+        await until(lambda session=session: session.at_rest)  # type: ignore[misc]
 
     await until(lambda: host.machines[0].ready and host.machines[0].pid != pid)
     assert host.machines[0].leaked_rounds == 0

@@ -91,6 +91,7 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
      (sm.LogLoudly(sm.WORDS["outdated"]), sm.OpenAt(NOW + sm.OUTDATED_RETRY_MS, sm.OUTDATED_RETRY_MS))),
     # what people ask for
     ("restart", paired(), sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
+    ("restart while starting", paired("connecting"), sm.AskedToRestart(), "connecting", True, ()),
     ("restart replaced", paired("replaced", running=False), sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
     ("restart waiting", WAITING, sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
     ("restart banned", paired("banned", running=False), sm.AskedToRestart(), "banned", True, ()),
