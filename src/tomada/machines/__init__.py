@@ -5,8 +5,17 @@ engine inside may abort() at any moment and takes only its own machine with it. 
 machines, gives them sessions, brings them back when they die, and passes on what they tell. They speak
 `protocol.py` over pipes.
 
-    host.py      the supervisor: which session lives in which machine, restarts, reconnect budget
-    store.py     the SQL of the `session` table
-    process.py   the program inside the machine
-    journal.py   the file that makes a machine's events survive kill -9 until the host has committed them
+    host.py            which session lives in which machine; start and stop of all of it
+    control.py         what may be asked of a session: pair, send, restart, disconnect, remove
+    session.py         one session: keeps what runs in line with what is decided
+    session_state.py   the decisions, a pure function; docs/machines.md draws it
+    backoff.py         when a session may connect, and why there are two paces
+    probing.py         finds deaf sessions
+    machine.py         one slot's machine, kept running; ledger.py: what may be acknowledged to it
+    pipe.py            one process and its pipes
+    lanes.py           work in order per instance, tried until done
+    slots.py           the folders and what lies in them
+    store.py           the SQL of the `session` table
+    process.py         the program inside the machine
+    journal.py         the file that makes a machine's events survive kill -9 until the host has committed them
 """
