@@ -33,12 +33,19 @@ _SECRETS = re.compile(
     re.IGNORECASE,
 )
 _SECRET_KEYS = re.compile(r"token$|authorization|password|secret|sealed|api_?key", re.IGNORECASE)
+_SECRET_LENGTH_MIN = 12  # of a text with a secret and what tells that it is one
 _DEPTH_MAX = 6
 
 
-def redact(text: str) -> str:
+class Clean(str):
+    """A text without secrets, so that it is not searched again."""
+
+    __slots__ = ()
+
+
+def redact(text: str) -> Clean:
     """The text with every secret in it replaced by `***`."""
-    return _SECRETS.sub(_hide, text)
+    return Clean(_SECRETS.sub(_hide, text))
 
 
 def _hide(match: re.Match[str]) -> str:
@@ -52,7 +59,7 @@ def redact_event(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 def _redacted(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return value if isinstance(value, Clean) or len(value) < _SECRET_LENGTH_MIN else redact(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth >= _DEPTH_MAX:
@@ -72,13 +79,14 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     output = stream or sys.stderr
     least = logging.getLevelNamesMapping()[level.upper()]
     common: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
+        redact_event,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *common, redact_event, _render],
+        processors=[structlog.contextvars.merge_contextvars, *common, _render],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.WriteLoggerFactory(file=output),
         cache_logger_on_first_use=True,
