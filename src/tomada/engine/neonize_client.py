@@ -20,7 +20,7 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event, Lock, Thread
 from typing import Protocol
 
@@ -70,12 +70,12 @@ class Counters:
 class Clients:
     """All clients of this process: the way from the library's callbacks to the client they are for."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: Callable[..., Library] = Library) -> None:
         """Load the library; raises EngineRefused if it is missing or of another version."""
         self.counters = Counters()
         self._clients: dict[bytes, Client] = {}
         self._numbers = itertools.count(1)
-        self.library = Library(Gate(), self._on_qr, self._on_status, self._on_event, _on_log)
+        self.library = load(Gate(), self._on_qr, self._on_status, self._on_event, _on_log)
 
     def new(self, name: str, listener: Listener) -> "Client":
         """A client that is not started yet; `name` is for logs only."""

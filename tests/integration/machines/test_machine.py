@@ -70,6 +70,7 @@ async def test_sends_keep_their_order(shared: Driven, pair: Pair) -> None:
     texts = [f"ordered {n}" for n in range(50)]
     await asyncio.gather(*(shared.send(pair.alice, text, pair.bob_number, text) for text in texts))
     await shared.event(pair.bob, port.MessageReceived, lambda e: e.content == port.TextReceived(texts[-1]))
+    await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == texts[-1])
     got = [e.content.message for e in shared.events(pair.bob, port.MessageReceived) if hasattr(e.content, "message")]
     assert [text for text in got if text.startswith("ordered")] == texts
     outcomes = [e.zaap_id for e in shared.events(pair.alice, port.MessageSent)]
