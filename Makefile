@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench lock clean
+.PHONY: help demo serve test check simulate bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile
@@ -37,6 +37,11 @@ check: .venv/.dev ## formatting, lint, types, dependency direction
 
 test: check ## everything that CI runs
 	@$(BIN)/python -m pytest tests
+
+RUNS ?= 100000
+SEED ?= 0
+simulate: .venv/.dev ## lives of instances under every fault: RUNS=1000000 SEED=0
+	@$(BIN)/python -m tests.simulation.lifecycle --runs $(RUNS) --seed $(SEED)
 
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
