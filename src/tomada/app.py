@@ -202,6 +202,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             instances=instances,
             sealer=sealer,
             committer=committer,
+            pool=pool,
             check_url=lambda url: check_url(url, rules),
             sessions=_Sessions(control),
             messages=_Messages(committer, settings.queue_max, sender.wake),

@@ -4,7 +4,8 @@ The id and the token are made here, so the statement can be repeated after a bro
 caller hears them only after the commit. Nothing runs for a new instance until its QR code is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -14,12 +15,13 @@ from tomada.instances.store import CREATE
 from tomada.kit import ids
 from tomada.kit.addresses import AddressRefused
 from tomada.kit.sealing import Sealer, token_hash
-from tomada.postgres.group_commit import GroupCommit
 
 NAME_LENGTH_MAX = 255
 MESSAGE_LENGTH_MAX = 4096
 URL_LENGTH_MAX = 2048
 
+# Runs a Statement with its arguments and gives its row: GroupCommit.execute, or within a transaction of the caller's.
+Execute = Callable[..., Awaitable[Any]]
 # Raises AddressRefused for a URL that must not be called; see kit/addresses.py.
 CheckUrl = Callable[[str], object]
 
@@ -30,7 +32,7 @@ def sealing_context(instance_id: str) -> str:
 
 
 async def create(
-    committer: GroupCommit, sealer: Sealer, check_url: CheckUrl, account_id: str, trial_ms: int, wanted: NewInstance
+    execute: Execute, sealer: Sealer, check_url: CheckUrl, account_id: str, trial_ms: int, wanted: NewInstance
 ) -> Created:
     """Make an instance whose trial ends `trial_ms` from now.
 
@@ -40,7 +42,7 @@ async def create(
     instance_id, token = ids.instance_id(), ids.instance_token()
     sealed = sealer.seal(token, sealing_context(instance_id))
     values = msgspec.structs.astuple(clean)
-    row = await committer.execute(CREATE, instance_id, account_id, token_hash(token), sealed, trial_ms, *values)
+    row = await execute(CREATE, instance_id, account_id, token_hash(token), sealed, trial_ms, *values)
     if row is None or row["due_ms"] is None:
         raise LimitReached("Your account may not have more instances")
     return Created(instance_id, token, row["due_ms"])

@@ -5,13 +5,13 @@ Both stand behind partner_guard; none of them takes the account from anywhere el
 
 from litestar import Router, get, post
 
-from tomada.instances.create import create
 from tomada.instances.listing import PAGE_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, list_page
 from tomada.instances.model import CALLBACK_FIELDS, NewInstance
 from tomada.wire.bodies import CreateBody
+from tomada.wire.creating import create_now, create_once
 from tomada.wire.credentials import account_of, partner_guard
 from tomada.wire.openapi import operation
-from tomada.wire.reading import AnyRequest, number_of, ports_of, read_body
+from tomada.wire.reading import AnyRequest, decode, number_of, ports_of, read_json
 from tomada.wire.replies import Created, InstancePage, listed_of
 
 _SECURITY = [{"partner": list[str]()}]
@@ -27,17 +27,12 @@ _KINDS = {"web": False, "mobile": True}
 )
 async def create_instance(request: AnyRequest) -> Created:
     """Create an instance. Its trial ends at `due` (epoch ms); it can be used at once."""
-    body = await read_body(request, CreateBody)
-    ports = ports_of(request)
-    made = await create(
-        ports.committer,
-        ports.sealer,
-        ports.check_url,
-        account_of(request).id,
-        ports.settings.trial_ms,
-        _wanted(body),
-    )
-    return Created(made.id, made.token, made.due_ms)
+    raw = await read_json(request)
+    wanted = _wanted(decode(raw, CreateBody))
+    key = request.headers.get("idempotency-key")
+    if key:
+        return await create_once(ports_of(request), account_of(request).id, key, raw, wanted)
+    return await create_now(ports_of(request), account_of(request).id, wanted)
 
 
 @get(

@@ -13,6 +13,7 @@ from tomada.kit.sealing import Sealer
 from tomada.messages.accept import Accepted
 from tomada.messages.store import Outgoing
 from tomada.postgres.group_commit import GroupCommit
+from tomada.postgres.pool import Pool
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,6 +84,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     instances: InstanceStore
     sealer: Sealer
     committer: GroupCommit
+    pool: Pool  # for what must share one transaction across domains
     check_url: CheckUrl
     sessions: Sessions
     messages: Messages

@@ -38,10 +38,15 @@ def ports_of(request: AnyRequest) -> Ports:
 
 async def read_body(request: AnyRequest, kind: type[Body]) -> Body:
     """The body as a `kind`. Raises BadInput, BodyTooLarge, UnsupportedMediaType."""
+    return decode(await read_json(request), kind)
+
+
+async def read_json(request: AnyRequest) -> bytes:
+    """The bytes of a body that is announced as JSON, or none. Raises BadInput, BodyTooLarge, UnsupportedMediaType."""
     raw = await _read_bytes(request, ports_of(request).settings.body_bytes_max)
     if raw:
         _require_json(request.headers.get("content-type"))
-    return decode(raw, kind)
+    return raw
 
 
 async def read_optional_body(request: AnyRequest, kind: type[Body]) -> Body:

@@ -78,6 +78,7 @@ async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIter
         instances=InstanceStore(pool),
         sealer=Sealer(KEY),
         committer=committer,
+        pool=pool,
         check_url=functools.partial(check_url, rules=AddressRules()),
         sessions=sessions,
         messages=messages,
