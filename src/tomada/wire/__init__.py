@@ -6,7 +6,8 @@ credentials.py  guards: no route of a partner or an instance runs without them
 reading.py      from a request's body to a struct, with the wire's errors
 failing.py      from an exception to `{"error": ...}`
 bodies.py, replies.py, phones.py, qr_image.py   the data
-partner.py, creating.py, lifecycle_calls.py, instance_calls.py, settings_calls.py, sending.py, queue_calls.py, health.py   the routes
+partner.py, creating.py, lifecycle_calls.py   the partner's routes
+instance_calls.py, settings_calls.py, sending.py, queue_calls.py, health.py   the others
 server.py, protocol.py   the HTTP server with its deadlines and limits
 access_log.py   one line a request, without tokens
 """
