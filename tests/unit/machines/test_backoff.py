@@ -40,6 +40,6 @@ def test_a_pace_lets_a_burst_go_and_then_counts() -> None:
 
 
 def test_the_recovery_rate_is_a_share_of_the_node_with_a_floor() -> None:
-    """Large nodes recover at 4 % a second; a small one is not made to wait minutes for a handful."""
-    assert recovery_rate(500) == 20.0
+    """Large nodes recover at 3 % a second; a small one is not made to wait minutes for a handful."""
+    assert recovery_rate(500) == 15.0
     assert recovery_rate(3) == 5.0
