@@ -63,7 +63,7 @@ class Bench:
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Wait for a condition of this process; fails when it takes longer."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - what changes is another task's plain state
+        while not condition():
             await asyncio.sleep(0.02)
 
 

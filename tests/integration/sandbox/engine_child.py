@@ -189,6 +189,13 @@ class Child:
         """The groups we are in."""
         return [jid_text(group.JID) for group in await self.client.get_joined_groups()]
 
+    async def block(self, number: str, blocked: bool) -> None:
+        """Block or unblock a number."""
+        from neonize.utils.enum import BlocklistAction
+
+        action = BlocklistAction.BLOCK if blocked else BlocklistAction.UNBLOCK
+        await self.client.update_blocklist(self._jid(number), action)
+
     async def call(self, name: str, arguments: list[Any]) -> str:
         """Any other method of the client; an argument that looks like a number or address becomes one."""
         made = [self._jid(a) if isinstance(a, str) and (a.isdigit() or a.endswith("@g.us")) else a for a in arguments]

@@ -113,6 +113,23 @@ async def test_a_group_lives(bench: Bench, pair: Pair) -> None:
     assert (await pair.bob.do("group", group=group))["members"].keys() >= {"15550002222@s.whatsapp.net"}
 
 
+async def test_an_account_has_a_picture_an_about_text_and_a_block_list(bench: Bench, pair: Pair) -> None:
+    """Set by one client, seen by the other; what a blocked number writes does not arrive."""
+    picture = bench.directory / "picture.jpg"
+    picture.write_bytes(bytes.fromhex("ffd8ffe0") + b"picture")
+    await pair.alice.do("call", name="set_profile_photo", arguments=[str(picture)])
+    assert "pps.whatsapp.net" in await pair.bob.do("call", name="get_profile_picture", arguments=[pair.alice_number])
+    await pair.alice.do("call", name="set_status_message", arguments=["out for lunch"])
+    assert "out for lunch" in await pair.bob.do("call", name="get_user_info", arguments=[pair.alice_number])
+
+    await pair.bob.do("block", number=pair.alice_number, blocked=True)
+    await pair.alice.do("send", to=pair.bob_number, text="can you hear me")
+    await pair.bob.do("block", number=pair.alice_number, blocked=False)
+    await pair.alice.do("send", to=pair.bob_number, text="and now")
+    await pair.bob.text("and now")
+    assert not [e for e in pair.bob.events if e.get("text") == "can you hear me"]
+
+
 async def test_nothing_was_left_unanswered(bench: Bench, pair: Pair) -> None:
     """Every request that the engine made so far is one the network knows."""
     assert not bench.network.unknown
