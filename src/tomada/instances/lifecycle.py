@@ -103,32 +103,6 @@ class Change(Struct, frozen=True, kw_only=True):
         return self.before.state not in LIVE and self.after.state in LIVE
 
 
-class Shown(Struct, frozen=True):
-    """What the wire shows of a standing. `subscribed` None: the field is absent, as clients expect in a trial."""
-
-    payment_status: str
-    due_ms: int
-    subscribed: bool | None
-
-
-_PAYMENT_STATUS = {
-    State.TRIAL: "TRIAL",
-    State.ACTIVE: "PAID",
-    State.IN_CANCELLATION: "IN_CANCELLATION",
-    State.CANCELED: "CANCELED",
-    State.EXPIRED: "PENDING",
-    State.DELETED: "DELETED",
-}
-
-
-def shown(standing: Standing) -> Shown:
-    """paymentStatus, due and subscribed. An instance of a suspended account shows PENDING: its invoice is open."""
-    suspended = standing.suspended_until_ms is not None and standing.state in LIVE - {State.TRIAL}
-    status = "PENDING" if suspended else _PAYMENT_STATUS[standing.state]
-    paid = standing.state in {State.ACTIVE, State.IN_CANCELLATION} and not suspended
-    return Shown(status, standing.due_ms, None if standing.state is State.TRIAL else paid)
-
-
 def trial_due_ms(created_ms: int, terms: Terms) -> int:
     """The `due` of a new instance."""
     return created_ms + int(terms.trial_hours * HOUR_MS)

@@ -1,7 +1,7 @@
 """What the lifecycle's decisions need of a store: read a row with the time, and swap it on condition.
 
 Two stores implement it: `lifecycle_store.PostgresLifecycle`, and the one in memory under `tests/simulation`. One suite
-(`tests/integration/lifecycle`) runs on both, so that what a million simulated schedules prove of one holds for the other.
+(`tests/integration/lifecycle`) runs on both, so that what simulated schedules prove of one holds for the other.
 """
 
 from typing import Protocol

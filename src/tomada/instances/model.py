@@ -15,8 +15,8 @@ CALLBACK_FIELDS = {
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance. Times are epoch ms of the lifecycle's clock; `overdue`: its trial, its cancellation or
-    its account's suspension has run out, whether or not the sweep has come by.
+    """One instance. Times are epoch ms of the lifecycle's clock; `overdue`: its trial or its cancellation has
+    run out, whether or not the sweep has come by, or its account is suspended.
 
     `condition` and `phone` are the session's, as its node last wrote them (see machines/).
     """

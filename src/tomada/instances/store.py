@@ -14,8 +14,9 @@ from tomada.postgres.pool import Pool
 
 # The session belongs to the machines; its condition is read here so that a call costs one round trip.
 _COMPUTED = {
-    "overdue": "(case when i.state in ('trial', 'in_cancellation') then least(i.due_ms, i.suspended_until_ms)"
-    " else i.suspended_until_ms end <= lifecycle_now_ms()) is true",
+    # lifecycle.check_serves says the same; tests/integration/lifecycle/test_shown.py compares them.
+    "overdue": "(i.suspended_until_ms is not null"
+    " or (i.state in ('trial', 'in_cancellation') and i.due_ms <= lifecycle_now_ms()))",
     "condition": "coalesce(s.condition, 'unpaired')",
     "phone": "s.phone",
 }

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tomada.instances.lifecycle import LIVE
 from tomada.instances.model import Instance
 from tomada.wire.ports import SessionStatus
 
@@ -228,10 +229,10 @@ def listed_of(instance: Instance, token: str) -> Listed:
 
 def payment_status(instance: Instance) -> str:
     """What the wire calls the lifecycle's state, true even before the sweep that writes it."""
-    if instance.overdue:
-        return PAYMENT_STATUS["canceled" if instance.state == "in_cancellation" else "expired"]
-    if instance.suspended_until_ms is not None and instance.subscribed:
+    if instance.suspended_until_ms is not None and instance.state in LIVE:
         return PAYMENT_STATUS["expired"]
+    if instance.overdue:
+        return PAYMENT_STATUS[{"in_cancellation": "canceled", "trial": "expired"}.get(instance.state, instance.state)]
     return PAYMENT_STATUS[instance.state]
 
 

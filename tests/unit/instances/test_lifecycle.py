@@ -1,6 +1,5 @@
 """Every call in every state, against the table in docs/lifecycle.md, and what holds of all decisions alike."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from tomada.errors import TomadaError
 from tomada.instances import lifecycle
 from tomada.instances.billing import DAY_MS
-from tomada.instances.lifecycle import ENDED, LIVE, Change, Standing, State, Terms, shown
+from tomada.instances.lifecycle import ENDED, LIVE, Change, Standing, State, Terms
 
 DOC = Path(__file__).parents[3] / "docs" / "lifecycle.md"
 NOW_MS = 1_773_144_600_000  # 2026-03-10T12:10:00Z
@@ -66,15 +65,6 @@ def outcome(state: State, call: str) -> str:
 def test_the_documented_table_is_what_happens(state: State, call: str) -> None:
     """Every cell of the table of transitions."""
     assert documented()[state.value, call] == outcome(state, call)
-
-
-def test_the_documentation_shows_what_the_wire_shows() -> None:
-    """paymentStatus and subscribed of every state."""
-    table = DOC.read_text().split("<!-- shown -->")[1]
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (true|false|absent) \|", table, re.MULTILINE)
-    told = {None: "absent", True: "true", False: "false"}
-    found = {state: shown(standing(state)) for state in State}
-    assert rows == [(state.value, view.payment_status, told[view.subscribed]) for state, view in found.items()]
 
 
 instants = st.integers(min_value=0, max_value=4_000_000_000_000)
