@@ -149,13 +149,14 @@ class Pipeline:
         self._settled(event.zaap_id, True)
 
     async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
-        if event.unknown:
-            await self._messages.give_back(instance_id, event.zaap_id, counted=True)
+        again = event.unknown or event.retry
+        if again:
+            await self._messages.give_back(instance_id, event.zaap_id, counted=event.unknown)
         else:
             message = await self._messages.settle_failed(instance_id, event.zaap_id, event.error)
             if message is not None:
                 await self._tell_failure(message, event.error)
-        self._settled(event.zaap_id, not event.unknown)
+        self._settled(event.zaap_id, not again)
 
     async def _connected(self, instance_id: str, event: port.Connected, journal: int | None) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
