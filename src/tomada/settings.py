@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
@@ -47,7 +48,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="If no account exists at start, create one with this partner token (24 characters at least)."),
     ] = None
 
+    operator_token: Annotated[
+        Annotated[str, Meta(min_length=24)] | None,
+        Meta(description="Opens /v1/accounts and /metrics (24 characters at least). Unset: nobody."),
+    ] = None
+
     trial_hours: Annotated[float, Meta(gt=0, description="Trial length. The seed page promises two days.")] = 48.0
+    billing_zone: Annotated[
+        str, Meta(description="Time zone in which a billing month begins and ends (docs/lifecycle.md).")
+    ] = "America/Sao_Paulo"
+    cancel_grace_days: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Days from a cancel to the end. Unset: to the end of the running month."),
+    ] = None
+    retention_days: Annotated[
+        float, Meta(gt=0, description="Days in which an ended instance can be subscribed again; then it is not found.")
+    ] = 40.0
+    delete_after_days: Annotated[
+        float, Meta(ge=0, description="Days after its end before an instance can be deleted by call; 0: at once.")
+    ] = 0.0
+    events_retention_days: Annotated[
+        float, Meta(ge=4, description="Days that events outlive their instance, so that the last are delivered too.")
+    ] = 7.0
+    suspension_days: Annotated[
+        float, Meta(ge=0, description="Days from an account's suspension to the end of its instances.")
+    ] = 5.0
     instances_per_machine: Annotated[
         int,
         Meta(
@@ -118,6 +143,13 @@ def load(environ: Mapping[str, str]) -> Settings:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_named(str(error))) from None
+    try:
+        ZoneInfo(settings.billing_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SettingsError(
+            "TOMADA_BILLING_ZONE: no such time zone here; write it as in the tz database (America/Sao_Paulo), "
+            "and see that the system package tzdata is installed"
+        ) from None
     token = settings.bootstrap_partner_token
     if token is not None and len(token) < PARTNER_TOKEN_LENGTH_MIN:
         raise SettingsError(

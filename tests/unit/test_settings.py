@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tomada import settings
+from tomada.instances.lifecycle import Terms
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -63,3 +64,15 @@ def test_callbacks_may_go_anywhere_only_in_the_sandbox() -> None:
     assert sandbox.allow_http
     assert sandbox.allow_private
     assert not strict_sandbox.allow_private
+
+
+def test_a_time_zone_that_is_not_there_stops_the_start() -> None:
+    """Not at the first month's end."""
+    with pytest.raises(settings.SettingsError, match="TOMADA_BILLING_ZONE"):
+        settings.load({"TOMADA_BILLING_ZONE": "America/Sao_Paolo"})
+
+
+def test_every_term_of_the_lifecycle_is_a_setting_with_the_same_default() -> None:
+    """The wiring copies them by name."""
+    plain = settings.load({})
+    assert Terms(**{name: getattr(plain, name) for name in Terms.__struct_fields__}) == Terms()

@@ -45,7 +45,7 @@ async def test_it_serves_exactly_when_the_lifecycle_says_so(postgres_side: Postg
 
 
 async def test_the_documentation_s_table_is_what_is_shown(postgres_side: PostgresSide) -> None:
-    """paymentStatus and subscribed of every state; PENDING in a suspended account; after due, what a sweep will write."""
+    """paymentStatus and subscribed of every state; PENDING if suspended; after due, what a sweep will write."""
     await postgres_side.create(ACCOUNT, "I")
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\w+) \|", DOC.read_text().split("<!-- shown -->")[1], re.MULTILINE)
     later_ms = START_MS + 1
