@@ -16,6 +16,7 @@ from random import SystemRandom  # noqa: TID251 - the one place where real dice 
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from tomada.accounts import manage
 from tomada.accounts.store import AccountStore
@@ -26,6 +27,8 @@ from tomada.callbacks.metrics import Metrics
 from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.sending import Sender as CallbackSender
 from tomada.callbacks.store.quoting import find_received
+from tomada.callbacks.upkeep import run_upkeep
+from tomada.callbacks.urls import check_url
 from tomada.engine.port import Content, SessionSpec
 from tomada.errors import NotFound
 from tomada.instances.clock import advance_clock, read_clock
@@ -33,13 +36,14 @@ from tomada.instances.lifecycle import Terms
 from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.instances.store import InstanceStore
 from tomada.instances.sweeper import Sweeper
-from tomada.kit.addresses import AddressRules, check_url
+from tomada.kit.addresses import AddressRules
 from tomada.kit.clock import SystemClock
 from tomada.kit.egress import Egress
 from tomada.machines import store as session_store
 from tomada.machines.control import AlreadyConnected, SessionControl
 from tomada.machines.host import Host
 from tomada.machines.machine import Launch
+from tomada.machines.metrics import HostMetrics
 from tomada.machines.settings import HostSettings
 from tomada.messages.accept import Accepted, accept
 from tomada.messages.sender import Sender
@@ -56,7 +60,9 @@ from tomada.settings import Settings
 from tomada.wire import ports
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
+from tomada.wire.callback_calls import callback_router
 from tomada.wire.lifecycle_calls import lifecycle_router
+from tomada.wire.operator import operator_router
 from tomada.wire.server import serving
 
 log = structlog.get_logger(__name__)
@@ -125,7 +131,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         sealer = sealer_of(settings)
         pool = await _database(settings, stack)
         await _bootstrap(settings, pool, sealer)
-        clock, rng = SystemClock(), SystemRandom()
+        clock, rng, registry = SystemClock(), SystemRandom(), CollectorRegistry()
         rules = AddressRules(settings.allow_http, settings.allow_private)
         launch, control_url = await _machine_launch(settings, stack)
 
@@ -135,8 +141,10 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         egress = Egress(rules)
         stack.push_async_callback(egress.close)
         callback_sender = CallbackSender(egress, clock, rng, Policy(), settings.public_url or "")
-        dispatcher = Dispatcher(pool, callback_sender, sealer, Metrics())
+        metrics = Metrics(registry)
+        dispatcher = Dispatcher(pool, callback_sender, sealer, metrics)
         await _run_dispatcher(dispatcher, stack)
+        _start(run_upkeep(pool, clock, metrics, dispatcher.wake), "callbacks upkeep", stack)
         recorder = Recorder(pool, dispatcher.wake)
         stack.push_async_callback(recorder.close)
 
@@ -170,6 +178,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             HostSettings(instances_per_machine=settings.instances_per_machine),
             opening=lambda instance_id: sender.session_opening(instance_id),  # noqa: PLW0108 - made below
         )
+        registry.register(HostMetrics(host.figures))
         control = SessionControl(host)
         sender = Sender(messages, control, pipeline.resolve, pipeline.gave_up, settings.send_delay_range_s, rng)
         _start(sender.run(), "sender", stack)
@@ -177,7 +186,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         stack.push_async_callback(host.stop)
 
         # lifecycle
-        terms = Terms(trial_hours=settings.trial_hours)
+        terms = Terms(**{name: getattr(settings, name) for name in Terms.__struct_fields__})
         lifecycle = PostgresLifecycle(pool, LifecycleNeighbours())
         sweeper = Sweeper(lifecycle, control, terms, clock)
         sweeper.start()
@@ -192,7 +201,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             sweeper.nudge()
             return reading
 
-        more: list[Any] = [lifecycle_router(lifecycle, terms, sweeper.nudge)]
+        more: list[Any] = [
+            lifecycle_router(lifecycle, terms, sweeper.nudge),
+            callback_router(pool, callback_sender, sealer, dispatcher.wake),
+            operator_router(pool, sealer, lifecycle, terms, sweeper.nudge, registry, settings.operator_token),
+        ]
         if control_url:
             front = Front(control_url, lambda: read_clock(pool), advance)
             stack.push_async_callback(front.close)

@@ -21,12 +21,15 @@ UNKNOWN_ROUTE = {"error": "NOT_FOUND", "message": "Unable to find matching targe
 Failure = Response[dict[str, Any]]
 
 
-def answer_ours(_request: AnyRequest, error: TomadaError) -> Failure:
-    """An error of our own tree: its status and words."""
+def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
+    """An error of our own tree: its status and words; /v1 also names it and says what to do."""
     headers = {"Retry-After": "1"} if isinstance(error, Unavailable) else None
     if error.status == 401:  # RFC 9110 wants it beside a 401
         headers = {"WWW-Authenticate": "Bearer"}
-    return _failure(error.status, {"error": error.message}, headers)
+    body = {"error": error.message}
+    if request.url.path.startswith("/v1/"):
+        body = {"error": error.code, "message": error.message, "hint": error.hint}
+    return _failure(error.status, body, headers)
 
 
 def answer_http(_request: AnyRequest, error: HTTPException) -> Failure:
