@@ -1,13 +1,14 @@
 """A webhook receiver in a process of its own, which keeps its own record: what arrived, not what a sender believes.
 
-As a program, `python tests/receiver.py --log FILE` prints `{"port": N}` and appends one JSON line per request:
+As a program, `python tests/receiver.py --log FILE` prints `{"ports": [...]}` and appends one JSON line per request:
 `{"at_ms", "at_s", "method", "target", "headers", "body", "status"}` (`at_s`: seconds of CLOCK_MONOTONIC, comparable
 with other processes here; `status`: what was answered, null if nothing). As a module, `Receiver` starts and reads it.
 
 The first segment of the path is the behaviour: ok, hang, gone, close, endless (body without end), heads (headers
 without end), drip (one byte a second), `status-503`, `retry-7` (503 with Retry-After: 7), `slow-0.2` (then 200),
 `fail-3` (500 for the first 3 requests of each webhook-id, then 200), `poison-WORD` (500 if the body holds WORD),
-`redirect-302` (to /stolen on the same receiver), `named-X` (whatever `PUT /_set/X/BEHAVIOUR` said last; 500 before).
+`redirect-302` (to /stolen on the same receiver), mute (200, counted but not recorded: see `count`), `named-X` (whatever
+`PUT /_set/X/BEHAVIOUR` said last; 500 before).
 """
 
 import argparse
@@ -27,20 +28,21 @@ from typing import Any, TextIO
 class Receiver:
     """A running receiver. `close` ends the process."""
 
-    def __init__(self, folder: Path, name: str = "receiver") -> None:
+    def __init__(self, folder: Path, name: str = "receiver", ports: int = 1) -> None:
         self.log = folder / f"{name}.jsonl"
         self.log.touch()
-        command = [sys.executable, __file__, "--log", str(self.log)]
+        command = [sys.executable, __file__, "--log", str(self.log), "--ports", str(ports)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.port: int = json.loads(self._process.stdout.readline())["port"]
+        self.ports: list[int] = json.loads(self._process.stdout.readline())["ports"]
+        self.port = self.ports[0]
         self.pid = self._process.pid
         self._read_bytes = 0
         self._requests: list[dict[str, Any]] = []
 
-    def url(self, path: str = "ok") -> str:
-        """The URL whose first path segment is the behaviour."""
-        return f"http://127.0.0.1:{self.port}/{path}"
+    def url(self, path: str = "ok", port: int = 0) -> str:
+        """The URL whose first path segment is the behaviour; `port` counts the ports it listens on."""
+        return f"http://127.0.0.1:{self.ports[port]}/{path}"
 
     def requests(self) -> list[dict[str, Any]]:
         """Everything that arrived so far, in order; only what is new is read from the file."""
@@ -63,12 +65,20 @@ class Receiver:
 
     async def set(self, name: str, behaviour: str) -> None:
         """Give the name behind `named-X` a behaviour."""
+        await self._ask(f"/_set/{name}/{behaviour}")
+
+    async def count(self) -> int:
+        """How many requests the mute behaviour has answered."""
+        return int((await self._ask("/_count")).split()[-1])
+
+    async def _ask(self, path: str) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"PUT /_set/{name}/{behaviour} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
-        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+        return head
 
     def close(self) -> None:
         """End the process."""
@@ -89,6 +99,7 @@ class _State:
         self.named: dict[str, str] = {}
         self.seen: Counter[str] = Counter()
         self.dirty = False
+        self.muted = 0
 
     def write(self, record: dict[str, Any]) -> None:
         self.log.write(json.dumps(record, separators=(",", ":")) + "\n")
@@ -139,7 +150,14 @@ class _Connection(asyncio.Protocol):
             self._state.named[segments[2]] = segments[3]
             self._answer(200)
             return
+        if segments[1] == "_count":
+            self._answer(200, f"x-count: {self._state.muted}\r\n")
+            return
         behaviour = segments[1] or "ok"
+        if behaviour == "mute":
+            self._state.muted += 1
+            self._answer(200)
+            return
         if behaviour.startswith("named-"):
             behaviour = self._state.named.get(behaviour[6:], "status-500")
         status = self._behave(behaviour, headers, body)
@@ -180,7 +198,7 @@ class _Connection(asyncio.Protocol):
         return self._answer({"gone": 410}.get(name) or int(value or 200))
 
     def _answer(self, status: int, extra: str = "") -> int:
-        self._transport.write(f"HTTP/1.1 {status} X\r\n{extra}content-length: 2\r\n\r\nok".encode())
+        self._transport.write(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{extra}\r\nok".encode())
         return status
 
     async def _slowly(self, name: str, value: str) -> None:
@@ -209,23 +227,25 @@ class _Connection(asyncio.Protocol):
             await asyncio.sleep(0.001)
 
 
-async def _serve(log: Path) -> None:
+async def _serve(log: Path, ports: int) -> None:
     with log.open("a", encoding="utf-8") as file:
         state = _State(file)
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(state), "127.0.0.1", 0, backlog=4096
-        )
-        print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)  # noqa: T201
-        async with server:
-            await server.serve_forever()
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=4096) for _ in range(ports)
+        ]
+        print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in servers]}), flush=True)  # noqa: T201
+        await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def main() -> None:
     """Run until terminated."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--ports", type=int, default=1)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_serve(parser.parse_args().log))
+        arguments = parser.parse_args()
+        asyncio.run(_serve(arguments.log, arguments.ports))
 
 
 if __name__ == "__main__":

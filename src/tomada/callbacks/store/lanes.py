@@ -13,11 +13,15 @@ from tomada.postgres.pool import Connection
 # Take due lanes: oldest first, but one per account in turn, and no more per destination and account than there is room
 # for ($4/$5 and $6/$7 name those that are not empty; $8/$9 is the room of all others). Full ones ($2, $3) are left out
 # before the limit (1000 candidates), so that they cannot hide the rest. A locked lane is another dispatcher's: skipped.
-# `seen` comes from the statement's snapshot, as the callbacks do, and not from the locked row, which may be newer.
+# Of each lane: what was set aside and is due again, and the next $11 positions; ranges, so that the size of a backlog
+# costs nothing. `seen` comes from the statement's snapshot, as the callbacks do, and not from the locked row, which may
+# be newer; `done_position` is the locked row's, so that what was settled since the snapshot is not sent again.
 _TAKE = """
-with candidate as materialized (
+with now as materialized (
+    select real_now_ms() as ms
+), candidate as materialized (
     select id, account_id, destination, due_ms, last_position from lane
-    where due_ms <= real_now_ms() and destination <> all($2::text[]) and account_id <> all($3::text[])
+    where due_ms <= (select ms from now) and destination <> all($2::text[]) and account_id <> all($3::text[])
     order by due_ms limit 1000
 ), ranked as (
     select id, account_id, destination, due_ms, last_position,
@@ -25,35 +29,40 @@ with candidate as materialized (
         row_number() over (partition by account_id order by due_ms) as in_account
     from candidate
 ), chosen as (
-    select r.id, r.last_position as seen from ranked r
+    select r.id, r.last_position from ranked r
     left join unnest($4::text[], $5::int[]) as d(destination, room) on d.destination = r.destination
     left join unnest($6::text[], $7::int[]) as a(account_id, room) on a.account_id = r.account_id
     where r.in_destination <= coalesce(d.room, $8) and r.in_account <= coalesce(a.room, $9)
     order by r.in_account, r.due_ms limit $1
 ), locked as (
-    select id from lane where id in (select id from chosen) and due_ms <= real_now_ms() for update skip locked
+    select id from lane where id in (select id from chosen) and due_ms <= (select ms from now) for update skip locked
 ), taken as (
-    update lane set lease_epoch = lease_epoch + 1, due_ms = real_now_ms() + $10, not_before_ms = real_now_ms() + $10
-    from locked where lane.id = locked.id returning lane.*
+    update lane set lease_epoch = lease_epoch + 1, due_ms = now.ms + $10, not_before_ms = now.ms + $10
+    from locked, now where lane.id = locked.id returning lane.*
+), described as materialized (
+    select t.*, now.ms as now_ms, least(chosen.last_position, t.done_position + $11) as seen,
+        i.token_sealed, account.signing_secret_sealed,
+        (select array[a.instance_id, a.event_number::text] from callback a
+         where a.lane_id = t.id and a.aside_due_ms > now.ms order by a.position limit 1) as overtaken
+    from taken t
+    join chosen on chosen.id = t.id
+    join instance i on i.id = t.instance_id
+    join account on account.id = t.account_id
+    cross join now
 )
-select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, chosen.seen,
-    coalesce(real_now_ms() - t.failing_since_ms, 0) as lane_failing_for_ms,
-    i.token_sealed, account.signing_secret_sealed,
-    (select e.id from callback a join event e on e.instance_id = a.instance_id and e.number = a.event_number
-     where a.lane_id = t.id and a.aside_due_ms > real_now_ms() order by a.position limit 1) as overtaken,
-    w.position, w.event_number, w.attempts, w.aside, w.replay, w.failing_for_ms,
-    w.event_id, w.payload, w.created_ms
-from taken t
-join chosen on chosen.id = t.id
-join instance i on i.id = t.instance_id
-join account on account.id = t.account_id
+select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t.seen,
+    coalesce(t.now_ms - t.failing_since_ms, 0) as lane_failing_for_ms, t.token_sealed, t.signing_secret_sealed,
+    (select e.id from event e where e.instance_id = t.overtaken[1] and e.number = t.overtaken[2]::bigint) as overtaken,
+    w.position, w.event_number, w.attempts, w.aside_due_ms is not null as aside, w.replay,
+    coalesce(t.now_ms - w.failing_since_ms, 0) as failing_for_ms, e.id as event_id, e.payload, e.created_ms
+from described t
 left join lateral (
-    select c.position, c.event_number, c.attempts, c.aside_due_ms is not null as aside, c.replay,
-        coalesce(real_now_ms() - c.failing_since_ms, 0) as failing_for_ms, e.id as event_id, e.payload, e.created_ms
-    from callback c join event e on e.instance_id = c.instance_id and e.number = c.event_number
-    where c.lane_id = t.id and (c.aside_due_ms is null or c.aside_due_ms <= real_now_ms())
-    order by c.position limit $11
+    (select * from callback a where a.lane_id = t.id and a.aside_due_ms <= t.now_ms order by a.position limit $11)
+    union all
+    select * from callback c where c.lane_id = t.id and c.aside_due_ms is null
+        and c.position > t.done_position and c.position <= t.done_position + $11
 ) w on true
+left join event e on e.instance_id = w.instance_id and e.number = w.event_number
 order by t.id, w.position
 """
 
@@ -103,18 +112,20 @@ update lane set
         case when lane.last_position > t.seen then real_now_ms() + t.not_before_ms end,
         (select min(a.aside_due_ms) from callback a where a.lane_id = lane.id and a.aside_due_ms is not null)
     ),
+    done_position = greatest(lane.done_position, t.done),
     not_before_ms = real_now_ms() + t.not_before_ms,
     failing_since_ms = case when t.succeeded and not t.failing then null
         when t.succeeded then t.failed_at_ms
         else coalesce(lane.failing_since_ms, t.failed_at_ms) end,
     last_error = case when t.succeeded and not t.failing then null else coalesce(t.error, lane.last_error) end
-from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bool[], $7::bigint[], $8::text[])
-    as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error)
+from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bool[], $7::bigint[], $8::text[],
+    $9::bigint[]) as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error, done)
 where lane.id = t.id
 """
 
 _DISABLE = """
-update lane set disabled_ms = real_now_ms(), disabled_reason = $2, due_ms = null where id = $1
+update lane set disabled_ms = real_now_ms(), disabled_reason = $2, due_ms = null, done_position = last_position
+where id = $1
 """
 
 _BURY_LANE = """
@@ -155,11 +166,10 @@ async def take(
     by_lane: dict[int, list[Any]] = {}
     for row in rows:
         by_lane.setdefault(row["id"], []).append(row)
-    return [_lane(group, batch) for group in by_lane.values()]
+    return [_lane(group) for group in by_lane.values()]
 
 
-def _lane(rows: list[Any], batch: int) -> Lane:
-    """`seen` is the newest position that this statement's snapshot could see; of a full batch, the last one in it."""
+def _lane(rows: list[Any]) -> Lane:
     first = rows[0]
     return Lane(
         id=first["id"],
@@ -168,7 +178,7 @@ def _lane(rows: list[Any], batch: int) -> Lane:
         account_id=first["account_id"],
         url=first["url"],
         destination=first["destination"],
-        seen=rows[-1]["position"] if len(rows) == batch else first["seen"],
+        seen=first["seen"],
         failing_for_ms=first["lane_failing_for_ms"],
         overtaken=first["overtaken"],
         token_sealed=first["token_sealed"],
@@ -238,6 +248,17 @@ async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delive
     await connection.execute(_INSERT_ATTEMPTS, *_attempt_columns(pairs))
 
 
+def _done(settlement: Settlement) -> int:
+    """The position up to which all is settled or set aside: that before the first event still held back."""
+    done = 0
+    for outcome in settlement.outcomes:
+        if isinstance(outcome, Failed) and not outcome.dead and outcome.aside_for_ms is None:
+            break
+        if not outcome.callback.aside:
+            done = outcome.callback.position
+    return done
+
+
 def _dead_columns(pairs: list[tuple[Lane, Failed]]) -> list[list[Any]]:
     rows = [
         (
@@ -274,7 +295,7 @@ def _attempt_columns(pairs: list[tuple[Lane, Delivered | Failed]]) -> list[list[
 
 def _lane_columns(settlements: list[Settlement]) -> list[list[Any]]:
     """One row per lane: when next, and whether it succeeded or is failing now."""
-    columns: list[list[Any]] = [[] for _ in range(8)]
+    columns: list[list[Any]] = [[] for _ in range(9)]
     for s in settlements:
         last = s.outcomes[-1] if s.outcomes else None
         failure: Attempt | None = last.attempt if isinstance(last, Failed) else None
@@ -287,6 +308,7 @@ def _lane_columns(settlements: list[Settlement]) -> list[list[Any]]:
             failure is not None,
             failure.at_ms if failure else None,
             failure.error if failure else None,
+            _done(s),
         )
         for column, value in zip(columns, row, strict=True):
             column.append(value)

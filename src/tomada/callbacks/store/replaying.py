@@ -85,6 +85,7 @@ from replay where account_id = $1 and id = $2
 
 _REENABLE = """
 update lane set disabled_ms = null, disabled_reason = null, failing_since_ms = null, not_before_ms = 0,
+    done_position = last_position,
     due_ms = real_now_ms()
 where account_id = $1 and instance_id = $2 and url = $3 and disabled_ms is not null returning id
 """

@@ -32,7 +32,8 @@ create table lane (
     due_ms bigint,                                -- when it may be taken; null: nothing to deliver, or disabled
     not_before_ms bigint not null default 0,      -- a new event cannot make it due earlier: lease, Retry-After, probing
     lease_epoch bigint not null default 0,
-    last_position bigint not null default 0,      -- of the newest callback ever put into it
+    last_position bigint not null default 0,      -- of the newest callback ever put into it; positions have no gaps
+    done_position bigint not null default 0,      -- up to here everything is settled, or set aside
     failing_since_ms bigint,                      -- first failure since the last success
     disabled_ms bigint,
     disabled_reason text,
@@ -45,7 +46,7 @@ create table lane (
 create index lane_due on lane (due_ms) where due_ms is not null;
 create index lane_by_account on lane (account_id, id);
 
--- An event that is still to be delivered. The lowest position that is not set aside is the lane's head.
+-- An event that is still to be delivered. The first position after lane.done_position is the lane's head.
 create table callback (
     lane_id bigint not null references lane (id) on delete cascade,
     position bigint not null,
@@ -57,7 +58,7 @@ create table callback (
     replay boolean not null default false,        -- sent again on demand, so perhaps after later events
     primary key (lane_id, position)
 );
-create index callback_aside on callback (lane_id, aside_due_ms) where aside_due_ms is not null;
+create index callback_aside on callback (lane_id, position) where aside_due_ms is not null;
 create index callback_by_event on callback (instance_id, event_number);
 
 -- What was tried: one row per request. Never holds a body or a header of the answer.
