@@ -8,8 +8,8 @@ and a byte that arrives does not move it:
        │          │          │           │
       408        408      (writing)    closed
 
-`answering` is the application's time and has no deadline here; but as soon as the client stops reading what we write,
-the writing deadline runs, and its end aborts the connection.
+`answering` is the application's time and has no deadline here; but as soon as the client reads slower than we write,
+it must make progress, or the connection is aborted.
 """
 
 import asyncio
@@ -34,7 +34,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     headers_s: float = 10.0
     body_s: float = 30.0
-    writing_s: float = 30.0
+    writing_s: float = 30.0  # in which a client must take writing_bytes_min of an answer that waits for it
+    writing_bytes_min: int = 16 * 1024
     idle_s: float = 75.0  # longer than the 60 s for which usual reverse proxies keep a connection
     header_bytes_max: int = 16 * 1024
     pipelined_max: int = 16
@@ -201,15 +202,25 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- writing --------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as we write: from now on it has limited time."""
+        """The client does not read as fast as we write: from now on it must make progress."""
         super().pause_writing()
-        self._cancel_writing()
-        self._writing = self.loop.call_later(self._limits.writing_s, self.transport.abort)
+        self._watch_writing()
 
     def resume_writing(self) -> None:
         """It has read."""
         super().resume_writing()
         self._cancel_writing()
+
+    def _watch_writing(self) -> None:
+        self._cancel_writing()
+        left = self.transport.get_write_buffer_size()
+        self._writing = self.loop.call_later(self._limits.writing_s, self._check_writing, left)
+
+    def _check_writing(self, left_before: int) -> None:
+        if left_before - self.transport.get_write_buffer_size() < self._limits.writing_bytes_min:
+            self.transport.abort()
+        else:
+            self._watch_writing()
 
     # --- deadlines and refusals -----------------------------------------------------------------------------------
 
@@ -225,6 +236,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _too_late(self) -> None:
+        if self._writing is not None and not self._busy:
+            self._enter(self._phase, self._limits.idle_s)  # it still reads the answer; that has a deadline of its own
+            return
         nobody_waits = not self._busy and not self._in_head
         if self._phase == "idle" or nobody_waits or self._head_number == 0:
             self.transport.abort()

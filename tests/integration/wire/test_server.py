@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.integration.wire.client import Answer, Client, read_answer
@@ -180,14 +181,23 @@ async def test_second_request_has_the_same_deadlines() -> None:
         assert after_s < 2
 
 
-async def test_client_that_does_not_read() -> None:
+READING = ServerLimits(writing_s=0.3, idle_s=0.3, writing_bytes_min=64 * 1024)
+
+
+async def _slow_socket(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that takes in little at a time."""
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(plain, (client.host, client.port))
+    return await asyncio.open_connection(sock=plain, limit=1024)
+
+
+@pytest.mark.parametrize("limits", [READING, msgspec.structs.replace(READING, idle_s=60.0)])
+async def test_client_that_does_not_read(limits: ServerLimits) -> None:
     """An answer that nobody reads is aborted when the writing time is up."""
-    async with _serve() as (_, client):
-        plain = socket.socket()
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        plain.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(plain, (client.host, client.port))
-        reader, writer = await asyncio.open_connection(sock=plain, limit=1024)
+    async with _serve(limits) as (_, client):
+        reader, writer = await _slow_socket(client)
         writer.write(b"GET /big/50000000 HTTP/1.1\r\nHost: x\r\n\r\n")
         await writer.drain()
         await asyncio.sleep(1.5)  # the time in which a client reads nothing is what this test is about
@@ -203,10 +213,19 @@ async def test_client_that_does_not_read() -> None:
 
 
 async def test_slow_reader_that_keeps_reading() -> None:
-    """A client that reads steadily gets a large answer whole."""
-    async with _serve() as (_, client):
-        answer = await client.raw(b"GET /big/20000000 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert len(answer.body) == 20_000_000
+    """A client that reads slowly but steadily gets a large answer whole, long after every deadline."""
+    async with _serve(READING) as (_, client):
+        reader, writer = await _slow_socket(client)
+        writer.write(b"GET /big/20000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        began_s, received = monotonic(), 0
+        async with asyncio.timeout(30):
+            head = await reader.readuntil(b"\r\n\r\n")
+            while received < 20_000_000:
+                received += len(await reader.readexactly(min(1_000_000, 20_000_000 - received)))
+                await asyncio.sleep(0.06)
+        assert b" 200 " in head
+        assert monotonic() - began_s > 3 * READING.writing_s
+        writer.close()
 
 
 @pytest.mark.parametrize(
