@@ -44,6 +44,7 @@ log = structlog.get_logger("tomada.machine")
 FINISH_S = 4.5
 PREDECESSOR_WAIT_S = 60.0
 TELLING_THREADS = 64
+SWITCH_S = 0.0005  # how long a thread of the engine waits for Python while it holds an event that nobody has stored
 EXIT_NONSENSE, EXIT_OCCUPIED = 65, 75
 _PR_SET_PDEATHSIG = 1
 
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     _log_to_stderr()
     _die_with_parent()
     _raise_handles()
+    sys.setswitchinterval(SWITCH_S)
     folder = Path(arguments.machine_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _wait_for_predecessor(folder)
