@@ -29,6 +29,7 @@ from tomada.callbacks.sending import Sender as CallbackSender
 from tomada.callbacks.store.quoting import find_received
 from tomada.callbacks.upkeep import run_upkeep
 from tomada.callbacks.urls import check_url
+from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.engine.port import Content, SessionSpec
 from tomada.errors import NotFound
 from tomada.instances.clock import advance_clock, read_clock
@@ -252,7 +253,7 @@ async def _bootstrap(settings: Settings, pool: Pool, sealer: Any) -> None:
 
 async def _machine_launch(settings: Settings, stack: AsyncExitStack) -> tuple[Launch, str]:
     """How machines are started, and the sandbox's control URL (empty without it)."""
-    environment = dict(os.environ)
+    environment = dict(os.environ) | ENGINE_ENVIRONMENT
     if not settings.sandbox:
         return Launch((sys.executable, "-m", "tomada.machines.process", *MACHINE), environment), ""
     sandbox = await start_sandbox(settings.data_path / "sandbox")
