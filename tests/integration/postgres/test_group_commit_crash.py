@@ -116,6 +116,48 @@ async def test_terminated_connections(pool: Pool, database: str, statement: Stat
     assert statement.idempotent <= (counts["unknown"] == 0)
 
 
+_DIE_ONCE = """
+create table crash (id text primary key, number bigint generated always as identity);
+create sequence deaths;
+create function die_once() returns trigger language plpgsql as $$
+begin
+    if nextval('deaths') = 1 then perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(1); end if;
+    return null;
+end $$;
+"""
+_WHILE_WRITING = "create trigger die after insert on crash for each row execute function die_once()"
+_AT_COMMIT = (
+    "create constraint trigger die after insert on crash deferrable initially deferred"
+    " for each row execute function die_once()"
+)
+
+
+@pytest.mark.parametrize(
+    ("moment", "statement", "callers", "unknown"),
+    [
+        (_WHILE_WRITING, _INSERT, 9, 0),  # before COMMIT: certainly not written, tried again
+        (_AT_COMMIT, _INSERT, 9, 9),  # nobody knows
+        (_AT_COMMIT, _INSERT_ONCE, 9, 0),  # nobody knows, and it does not matter
+        (_WHILE_WRITING, _INSERT, 1, 1),  # a lone row commits with its statement, so nobody knows
+        (_AT_COMMIT, _INSERT_ONCE, 1, 0),
+    ],
+    ids=["batch, writing", "batch, commit", "idempotent batch", "lone row", "idempotent lone row"],
+)
+async def test_the_moment_of_death_decides(
+    pool: Pool, moment: str, statement: Statement, callers: int, unknown: int
+) -> None:
+    """A connection that dies before COMMIT is made good unseen; at COMMIT only idempotent statements are repeated."""
+    await pool.execute(_DIE_ONCE)
+    await pool.execute(moment)
+    committer = GroupCommit(pool)
+    answers = await asyncio.gather(
+        *(committer.execute(statement, str(number)) for number in range(callers)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, OutcomeUnknown) for answer in answers) == unknown
+    assert sum(isinstance(answer, asyncpg.Record) for answer in answers) == callers - unknown
+    assert await pool.fetchval("select count(*) from crash") == callers - unknown
+
+
 async def test_no_server_at_all(own_server: EmbeddedServer) -> None:
     """Without a server callers get DatabaseUnavailable after the pool's patience, and the queue empties."""
     pool = await connect(own_server.dsn, patience_s=0.3)
