@@ -10,9 +10,8 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from tomada.errors import LimitReached, NotFound
-from tomada.instances.billing import DAY_MS
 from tomada.instances.deletion import OUTSIDE, PLANS, Deletion, Done, Receipt, Step
-from tomada.instances.lifecycle import LIVE, Change, Standing, State, next_ms
+from tomada.instances.lifecycle import LIVE, Change, Standing, State, next_ms, suspension_ms
 from tomada.instances.lifecycle_port import Snapshot
 
 
@@ -198,7 +197,7 @@ class MemoryLifecycle:
         """See LifecycleStore."""
         account = self._account(account_id)
         if account.suspended_until_ms is None:
-            account.suspended_until_ms = self._lifecycle_ms() + int(days * DAY_MS)
+            account.suspended_until_ms = self._lifecycle_ms() + suspension_ms(days)
         self._spread(account_id, account.suspended_until_ms)
         self._log(actor, "suspended", account_id)
         return account.suspended_until_ms

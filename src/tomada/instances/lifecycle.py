@@ -20,10 +20,11 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tomada.errors import NotFound, Refused, SubscriptionNeeded
+from tomada.errors import BadInput, NotFound, Refused, SubscriptionNeeded
 from tomada.instances.billing import DAY_MS, HOUR_MS, cycle_end_ms
 
 END_OF_TIME_MS = 1 << 62
+SUSPENSION_DAYS_MAX = 3650.0
 STALE_MS = 60_000
 """How long a decision that writes a time holds. A process that freezes between deciding and swapping decides anew."""
 
@@ -217,6 +218,13 @@ def next_ms(standing: Standing) -> int | None:
         until_ms = standing.suspended_until_ms
         return standing.due_ms if until_ms is None else min(standing.due_ms, until_ms)
     return standing.retire_ms if standing.state in ENDED else None
+
+
+def suspension_ms(days: float) -> int:
+    """The days of a suspension in milliseconds. Raises BadInput unless they lie between 0 and SUSPENSION_DAYS_MAX."""
+    if not 0 <= days <= SUSPENSION_DAYS_MAX:  # not a number is refused too
+        raise BadInput(f"days must lie between 0 and {SUSPENSION_DAYS_MAX:.0f}")
+    return int(days * DAY_MS)
 
 
 def _check_there(standing: Standing) -> None:

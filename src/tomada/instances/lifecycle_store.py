@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tomada.errors import LimitReached, NotFound
-from tomada.instances import erasure
-from tomada.instances.billing import DAY_MS
+from tomada.instances import erasure, lifecycle
 from tomada.instances.deletion import OUTSIDE, PLANS, Deletion, Done, Receipt, Step
 from tomada.instances.lifecycle import Change, Scope, Standing
 from tomada.instances.lifecycle_port import Snapshot
@@ -252,9 +251,10 @@ class PostgresLifecycle:
         )
 
     async def suspend(self, account_id: str, days: float, actor: str) -> int:
-        """See LifecycleStore. Raises NotFound."""
+        """See LifecycleStore. Raises NotFound, BadInput."""
+        suspension_ms = lifecycle.suspension_ms(days)
         async with self._pool.acquire() as connection, connection.transaction():
-            until_ms: int | None = await connection.fetchval(_SUSPEND_ACCOUNT, account_id, int(days * DAY_MS))
+            until_ms: int | None = await connection.fetchval(_SUSPEND_ACCOUNT, account_id, suspension_ms)
             if until_ms is None:
                 raise NotFound("Account not found")
             await connection.execute(_SPREAD, account_id, until_ms)

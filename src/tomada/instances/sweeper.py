@@ -10,6 +10,7 @@ triggered, everything it needs is in the rows.
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -23,6 +24,7 @@ _log = structlog.get_logger(__name__)
 
 BATCH = 200
 INTERVAL_S = 5.0
+UPKEEP_S = 600.0
 WORKERS = 4  # deletions carried out at once: a log-out may take seconds
 
 
@@ -75,13 +77,17 @@ class Sweeper:
         *,
         interval_s: float = INTERVAL_S,
         workers: int = WORKERS,
+        upkeep: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        """`upkeep` is called once in UPKEEP_S: what other domains throw away by age (accounts.idempotency.purge)."""
         self._store = store
         self._machines = machines
         self._terms = terms
         self._clock = clock
         self._name = name
         self._interval_s = interval_s
+        self._upkeep = upkeep
+        self._upkeep_due_s = clock.monotonic_s()
         self._nudges = [asyncio.Event() for _ in range(1 + workers)]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -109,10 +115,16 @@ class Sweeper:
             try:
                 if await end_what_is_due(self._store, self._terms, self._name):
                     self.nudge()
+                await self._keep_up()
                 pause_s = await pause_until_due(self._store, self._interval_s)
             except Exception:  # noqa: BLE001 - met again by the next pass
                 _log.exception("sweep failed")
             await _sleep(nudged, pause_s)
+
+    async def _keep_up(self) -> None:
+        if self._upkeep is not None and self._clock.monotonic_s() >= self._upkeep_due_s:
+            self._upkeep_due_s = self._clock.monotonic_s() + UPKEEP_S
+            await self._upkeep()
 
     async def _carry_for_ever(self, nudged: asyncio.Event) -> None:
         while True:

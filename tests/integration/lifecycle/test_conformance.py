@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - seeded
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from tests.integration.lifecycle.conftest import ACCOUNT
 from tests.integration.lifecycle.sides import START_MS, TERMS, MemorySide, PostgresSide, Side, TestClock
-from tomada.errors import LimitReached, NotFound, TomadaError
+from tomada.errors import BadInput, LimitReached, NotFound, TomadaError
 from tomada.instances import lifecycle, subscriptions
 from tomada.instances.billing import DAY_MS, HOUR_MS
 from tomada.instances.deletion import LEASE_MS, Done, Step, carry_out, receipt_of
@@ -210,6 +211,37 @@ async def test_a_suspension_keeps_its_first_date_and_ends_with_resume(side: Side
         await side.store.suspend("NOBODY", 5, "operator")
     with pytest.raises(NotFound):
         await side.store.resume("NOBODY", "operator")
+
+
+@pytest.mark.parametrize("days", [-1.0, 3651.0, float("inf"), float("nan")])
+async def test_a_suspension_has_bounds(side: Side, days: float) -> None:
+    """Nobody's instances end at once by a slip of the pen."""
+    with pytest.raises(BadInput):
+        await side.store.suspend(ACCOUNT, days, "operator")
+
+
+async def test_one_pass_settles_whatever_a_long_downtime_left(side: Side) -> None:
+    """Page after page; one row that cannot be changed stops none of the others."""
+    names = [f"I{number:02}" for number in range(25)]
+    for name in names:
+        await side.create(ACCOUNT, name, paired=False)
+    await side.set_time(DUE_MS + DAY_MS, DUE_MS + DAY_MS)
+
+    class Stubborn:
+        """The store, but I07's row."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(side.store, name)
+
+        async def swap(self, change: Change, actor: str) -> bool:
+            """Not I07."""
+            if change.before.id == "I07":
+                raise OSError
+            return await side.store.swap(change, actor)
+
+    assert await end_what_is_due(Stubborn(), TERMS, "sweeper", batch=4) == 24
+    assert await end_what_is_due(side.store, TERMS, "sweeper", batch=4) == 1
+    assert await side.store.due(10, (-1, "")) == []
 
 
 async def test_a_decision_from_before_a_suspension_is_void(side: Side) -> None:

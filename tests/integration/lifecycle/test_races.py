@@ -108,6 +108,25 @@ async def test_the_loop_wakes_at_the_due_time_by_itself(pool: Pool) -> None:
     assert not side.machines.alive | side.machines.files
 
 
+async def test_the_loop_keeps_up_and_survives_what_fails(pool: Pool) -> None:
+    """Upkeep is called at the start; that it fails harms no sweep."""
+    side, _names = await rented(pool, 1)
+    await advance_clock(pool, TWO_DAYS_S)
+    calls = []
+
+    async def upkeep() -> None:
+        calls.append(1)
+        raise OSError
+
+    sweeper = Sweeper(side.store, side.machines, TERMS, SystemClock(), interval_s=0.05, upkeep=upkeep)
+    sweeper.start()
+    try:
+        await _until(pool, "select count(*) = 1 from deletion where digest is not null")
+    finally:
+        await sweeper.stop()
+    assert calls == [1]
+
+
 async def test_a_nudge_is_felt_at_once(pool: Pool) -> None:
     """The sandbox's clock was moved: nobody waits for the next pass."""
     side, _names = await rented(pool, 3)
