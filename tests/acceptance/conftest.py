@@ -12,7 +12,8 @@ from tests.receiver import Receiver
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A server with the sandbox; tests that kill or stop use one of their own."""
-    with running(tmp_path_factory.mktemp("product") / "data") as product:
+    environment = {"TOMADA_OPERATOR_TOKEN": "operator-token-of-the-acceptance-tests"}
+    with running(tmp_path_factory.mktemp("product") / "data", environment) as product:
         yield product
 
 

@@ -26,6 +26,7 @@ KILLS = int(os.environ.get("KILLS", "30"))
 SEED = int(os.environ.get("KILL_SEED", "20261123"))
 INSTANCES = 3
 CUSTOMER = "5521900000001"
+ASKER = "5521900000002"  # another chat: in one chat the engine may spend a key twice (docs/engine.md)
 BACK_S = 60.0
 PAUSE_S = 0.05  # between two sends of one instance: some 60 messages a second in all
 
@@ -33,13 +34,13 @@ PAUSE_S = 0.05  # between two sends of one instance: some 60 messages a second i
 class Traffic:
     """One instance's integrator and customer, writing to each other all the time."""
 
-    def __init__(self, number: int, instance: Instance, shop: Phone, customer: Phone, stop: threading.Event) -> None:
+    def __init__(self, number: int, instance: Instance, shop: Phone, asker: Phone, stop: threading.Event) -> None:
         self.number = number
         self.instance = instance
         self.accepted: dict[str, str] = {}  # text -> messageId, in order of acceptance
-        self.asked: list[str] = []  # texts that the customer's phone took to send
+        self.asked: list[str] = []  # texts that the asker's phone took to send
         self._shop = shop
-        self._customer = customer
+        self._asker = asker
         self._stop = stop
         self._threads = [threading.Thread(target=work) for work in (self._send, self._ask)]
 
@@ -71,7 +72,7 @@ class Traffic:
             text = f"in {self.number} {count}"
             count += 1
             with contextlib.suppress(OSError, HTTPException, AssertionError):
-                self._customer.send_text(self._shop.number, text)
+                self._asker.send_text(self._shop.number, text)
                 self.asked.append(text)
 
 
@@ -119,14 +120,14 @@ def test_nothing_accepted_is_lost_over_thirty_kills(tmp_path: Path, hooks: Hooks
     product.start()
     try:
         account = product.create_account()
-        customer = product.phone(CUSTOMER, "Customer")
+        customer, asker = product.phone(CUSTOMER, "Customer"), product.phone(ASKER, "Asker")
         stop = threading.Event()
         traffic = []
         for number in range(INSTANCES):
             shop = product.phone(f"551190000000{number}", f"Shop {number}")
             instance = account.create_instance(hooks.url(f"kill{number}"), name=f"Shop {number}")
             instance.pair(shop)
-            traffic.append(Traffic(number, instance, shop, customer, stop))
+            traffic.append(Traffic(number, instance, shop, asker, stop))
         for one in traffic:
             one.start()
         killed: Counter[str] = Counter()

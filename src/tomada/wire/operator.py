@@ -122,7 +122,7 @@ def operator_router(
         return NewAccountView(made.id, made.name, made.partner_token, made.client_token)
 
     @get("/v1/accounts")
-    async def list_accounts(_request: AnyRequest) -> list[AccountView]:
+    async def list_accounts() -> list[AccountView]:
         """All integrators, oldest first."""
         return [_view(account) for account in await manage.list_accounts(store)]
 
