@@ -21,6 +21,7 @@ server inherits a descriptor of it, and is told that its data are in `/proc/self
 directory would do for PostgreSQL 16 and newer; older ones leave it while they look for their own programs.)
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -36,6 +37,7 @@ SOCKET_PATH_BYTES_MAX = 107
 PORT = 5432
 """Only a part of the socket's name; nothing listens on TCP."""
 
+_ABANDONED_S = 600.0
 _TEMPORARY = tuple(dict.fromkeys([Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]))  # noqa: S108 - claimed
 _SOCKET_NAME = f".s.PGSQL.{PORT}"
 _SAFE_IN_LIST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+")
@@ -71,6 +73,7 @@ def prepare_socket_dir(data_dir: Path, account: Account) -> Path:
     places += _named(data_dir, _TEMPORARY)
     for place in places:
         if _fits(place) and reachable(place.parent, account) and _claim(place, account, 0o700):
+            _sweep(place)
             return place
     raise DataDirectoryUnusable(f"no place for PostgreSQL's socket; tried {', '.join(map(str, places))}")
 
@@ -115,6 +118,14 @@ def _executable(folder: Path) -> bool:
 
 def _fits(place: Path) -> bool:
     return len(os.fsencode(socket_path(place))) <= SOCKET_PATH_BYTES_MAX and _SAFE_IN_LIST.issuperset(str(place))
+
+
+def _sweep(place: Path) -> None:
+    """Removes the empty directories of programs that were killed long ago and whose data never were started again."""
+    for other in place.parent.glob("tomada-" + "[0-9a-f]" * 12):
+        with contextlib.suppress(OSError):  # not empty (in use), not ours, or gone
+            if other.stat().st_mtime < place.stat().st_mtime - _ABANDONED_S:
+                other.rmdir()
 
 
 def _claim(place: Path, owner: Account, mode: int) -> bool:

@@ -48,6 +48,8 @@ def data_dir(uid: int | None) -> Iterator[Path]:
     left = servers_of(data_dir)
     kill_all(data_dir)
     shutil.rmtree(parent)
+    for path in _outside(data_dir):  # a killed program cannot tidy up
+        shutil.rmtree(path)
     assert not left
 
 
@@ -291,6 +293,27 @@ def test_no_programs_at_all(data_dir: Path, uid: int | None, tmp_path: Path) -> 
     with started(data_dir, "--wheel", str(tmp_path), "--search-path", str(tmp_path), uid=uid) as (_, refusal):
         assert refusal["error"] == "ProgramsMissing"
         assert "TOMADA_DATABASE_URL" in refusal["message"]
+
+
+@only_as_root
+def test_directories_of_killed_programs_are_swept(used_data_dir: Path, uid: int | None) -> None:
+    """What a killed program left in /run goes when it is old and empty; what is young or in use stays."""
+    if uid is not None:
+        return
+    places = {name: Path("/run") / short_name(used_data_dir / name) for name in ("old", "young", "used")}
+    for name, place in places.items():
+        place.mkdir(mode=0o700)
+        if name == "used":
+            (place / "socket").touch()
+        if name != "young":
+            os.utime(place, (0, 0))
+    try:
+        with started(used_data_dir, uid=uid) as (program, _):
+            program.stop()
+        assert {name for name, place in places.items() if place.exists()} == {"young", "used"}
+    finally:
+        for place in places.values():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @only_as_root
