@@ -123,6 +123,7 @@ def _configuration(public_url: str | None) -> OpenAPIConfig:
         components=Components(
             security_schemes={
                 "partner": SecurityScheme(type="http", scheme="bearer", description="The partner token."),
+                "operator": SecurityScheme(type="http", scheme="bearer", description="TOMADA_OPERATOR_TOKEN."),
                 "clientToken": SecurityScheme(
                     type="apiKey",
                     security_scheme_in="header",

@@ -15,9 +15,8 @@ from tests.acceptance.product import Account, Instance, Product, http, running
 OPEN_ROUTES = Path(__file__).with_name("open_routes.txt")
 OPEN_ROUTES_MAX = 2  # only ever lower this
 NOT_FOUND = (400, {"error": "Instance not found"})
-UNAUTHORIZED = (401, {"error": "Unauthorized"})
+UNAUTHORIZED = ("Unauthorized", "unauthorized")  # on the wire, and under /v1
 MUST_SUBSCRIBE = (400, {"error": "To continue sending a message, you must subscribe to this instance again"})
-FILLED = {"phone": "5511988887777", "zaap_id": "A1B2C3"}
 BODY = {
     "phone": "5511988887777",
     "message": "x",
@@ -27,6 +26,13 @@ BODY = {
     "notifySentByMe": True,
     "disableEnqueueWhenDisconnected": True,
 }
+
+
+class _Filled(dict[str, str]):
+    """Values for a path; whatever is not told is some number."""
+
+    def __missing__(self, name: str) -> str:
+        return "5511988887777"
 
 
 class Route(NamedTuple):
@@ -56,7 +62,7 @@ class World(NamedTuple):
         self, route: Route, instance_id: str, token: str, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
         """Call a route for an instance, with a body that the route would take."""
-        path = route.path.format_map({"instance_id": instance_id, "token": token, **FILLED})
+        path = route.path.format_map(_Filled(instance_id=instance_id, token=token))
         body = None if route.method == "GET" else BODY
         reply = http(route.method, f"{self.product.base}{path}", body, headers=headers)
         return reply.status, reply.body
@@ -103,8 +109,8 @@ def test_routes_without_credentials_only_shrink(world: World) -> None:
 
 
 def test_every_other_route_is_of_a_known_kind(world: World) -> None:
-    """A route names the partner's credential or the instance's; there is nothing in between."""
-    known = [*world.of(), *world.of("partner"), *world.of("clientToken")]
+    """A route names the partner's credential, the instance's or the operator's, and only one of them."""
+    known = [*world.of(), *world.of("partner"), *world.of("clientToken"), *world.of("operator")]
     assert sorted(map(str, known)) == sorted(map(str, world.routes))
     assert len(world.routes) > 40
     for route in world.of("clientToken"):
@@ -156,7 +162,25 @@ def test_partner_routes(world: World) -> None:
             {"Client-Token": "F" + "0" * 32 + "S"},
             {"Client-Token": victim.token},
         ):
-            assert world.call(route, victim.id, victim.token, headers) == UNAUTHORIZED, route
+            _is_unauthorized(world, route, headers)
+    assert _seen(world) == before
+
+
+def _is_unauthorized(world: World, route: Route, headers: dict[str, str]) -> None:
+    status, body = world.call(route, world.victim.id, world.victim.token, headers)
+    assert status == 401, route
+    assert body["error"] in UNAUTHORIZED, route
+
+
+def test_operator_routes(world: World) -> None:
+    """Each refuses a missing and a wrong credential, a partner's and an instance's token; nothing changes."""
+    before = _seen(world)
+    assert world.of("operator")
+    for route in world.of("operator"):
+        for token in ("", "wrong" * 8, world.mine.partner_token, world.victim.token):
+            _is_unauthorized(world, route, {"Authorization": f"Bearer {token}"})
+        _is_unauthorized(world, route, {})
+        _is_unauthorized(world, route, {"Client-Token": world.guarded.client_token or ""})
     assert _seen(world) == before
 
 
@@ -179,14 +203,16 @@ def test_partner_routes_on_instances(world: World) -> None:
 
 
 def test_other_accounts_see_nothing(world: World) -> None:
-    """What one account reads of another's instance by id is nothing."""
-    listed = world.theirs.get(f"/instances?query={world.victim.id}").body
-    assert listed["total"] == 0
+    """What one account reads or does with another's instance by its id is what it hears of an id that never was."""
+    before = _seen(world)
+    assert world.theirs.get(f"/instances?query={world.victim.id}").body["total"] == 0
     for route in world.of("partner"):
-        if route.method == "GET" and "{instance_id}" in route.path and "{token}" not in route.path:
-            status, body = world.call(route, world.victim.id, "", world.theirs.headers)
-            assert status == 400, route
-            assert set(body) <= {"error", "message", "hint"}, route
+        if "{instance_id}" in route.path and "{token}" not in route.path:
+            foreign = world.call(route, world.victim.id, "", world.theirs.headers)
+            unknown = world.call(route, "F" * 32, "", world.theirs.headers)
+            assert foreign == unknown, route
+            assert world.victim.id not in str(foreign), route
+    assert _seen(world) == before
 
 
 def test_ended_and_deleted_instances(world: World) -> None:
