@@ -41,7 +41,8 @@ BATCH_S = 0.25  # after so long a batch is settled, so that a crash repeats litt
 TAKE_MAX = 64
 SETTLE_MAX = 64
 STOP_GRACE_S = 5.0
-GATHER_S = 0.004  # while others are under way, wait this long for company before going to the database
+GATHER_S = 0.004  # while many are under way, wait this long for company before going to the database
+MANY = 8
 
 
 class _Held:
@@ -87,7 +88,19 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Deliver until `stop`; returns when everything under way is settled or given back."""
+        """Deliver until `stop`; returns when everything under way is settled or given back.
+
+        If a loop fails, which only a fault of ours can cause, all is begun anew; leases bring back what was held.
+        """
+        while not self._stopping:
+            try:
+                await self._run_loops()
+            except Exception:  # noqa: BLE001 - callbacks must not stop for good
+                _log.exception("callbacks_dispatcher_failed")
+                self._forget()
+                await asyncio.sleep(POLL_S)
+
+    async def _run_loops(self) -> None:
         loops = [
             asyncio.create_task(body, name=f"callbacks {name}")
             for name, body in (
@@ -98,12 +111,19 @@ class Dispatcher:
             )
         ]
         try:
-            await loops[0]  # ends when stopping
+            done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
             await self._drain()
         finally:
             for task in (*loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._places = Places(self._limits)
+        self._settled = asyncio.Queue()
 
     def stop(self) -> None:
         """Take no more lanes, send no more events; `run` returns soon."""
@@ -132,7 +152,7 @@ class Dispatcher:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
-            if self._held and not self._stopping:
+            if len(self._held) > MANY and not self._stopping:
                 await asyncio.sleep(GATHER_S)
 
     async def _take(self, lanes_max: int) -> int:
@@ -214,7 +234,7 @@ class Dispatcher:
     async def _settle_loop(self) -> None:
         while True:
             batch = [await self._settled.get()]
-            if len(self._held) > 1 and not self._stopping:
+            if len(self._held) > MANY and not self._stopping:
                 await asyncio.sleep(GATHER_S)
             while len(batch) < SETTLE_MAX and not self._settled.empty():
                 batch.append(self._settled.get_nowait())

@@ -48,11 +48,13 @@ def signature(keys: tuple[bytes, ...], event_id: str, timestamp_s: int, body: by
 def headers(
     credentials: Credentials, callback: Waiting, body: bytes, now_ms: int, overtaken: str | None, origin: str
 ) -> dict[str, str]:
-    """All headers of one attempt. `overtaken`: the event that this one overtakes, if one was set aside before it."""
+    """All headers of one attempt. `overtaken`: the event that this one overtakes, if one was set aside before it.
+
+    `origin`: this server's public URL, empty if it has none.
+    """
     timestamp_s = now_ms // 1000
     result = {
         "content-type": "application/json",
-        "origin": origin,
         "user-agent": USER_AGENT,
         "z-api-token": credentials.token,
         "webhook-id": callback.event_id,
@@ -60,6 +62,8 @@ def headers(
         "webhook-signature": signature(credentials.keys, callback.event_id, timestamp_s, body),
         ATTEMPT_HEADER: str(callback.attempts + 1),
     }
+    if origin:
+        result["origin"] = origin
     order = _order(callback, overtaken)
     if order:
         result[ORDER_HEADER] = order

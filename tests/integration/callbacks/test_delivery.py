@@ -1,8 +1,11 @@
 """From a recorded event to the receiver's own record, through a real database and a real connection."""
 
+from standardwebhooks.webhooks import Webhook
+
 from tests.integration.callbacks.harness import event, keys, make_account, make_instance, running
 from tests.receiver import Receiver
 from tomada.callbacks.types import Target
+from tomada.kit import ids
 from tomada.postgres.pool import Pool
 
 
@@ -28,6 +31,18 @@ async def test_an_event_arrives_with_its_headers_and_an_untouched_url(pool: Pool
     assert headers["user-agent"].startswith("Tomada/")
     assert headers["origin"] == "http://tomada.test"
     assert "tomada-order" not in headers
+
+
+async def test_w12_a_receiver_with_a_standard_library_accepts_the_request(pool: Pool, receiver: Receiver) -> None:
+    """What arrives verifies with the reference library, under the old and the new secret of a rotation."""
+    secrets = [ids.signing_secret(), ids.signing_secret()]
+    account = await make_account(pool, secrets)
+    instance = await make_instance(pool, account, receiver.url())
+    async with running(pool) as rig:
+        await rig.recorder.record([event(instance, "k")])
+        (request,) = await receiver.wait_for(1)
+    for secret in secrets:
+        Webhook(secret).verify(request["body"], request["headers"])
 
 
 async def test_events_of_a_lane_arrive_in_order(pool: Pool, receiver: Receiver) -> None:

@@ -69,8 +69,8 @@ async def _is_free(pool: Pool) -> bool:
     """Whether the last attempt has been settled: the lane waits longer than any lease, or for nothing."""
     return bool(
         await pool.fetchval(
-            "select lease_epoch = (select count(*) from attempt)"
-            " and not exists (select from callback where attempts < lane.lease_epoch) from lane"
+            "select lease_epoch = 2 * (select count(*) from attempt)"
+            " and not exists (select from callback where 2 * attempts < lane.lease_epoch) from lane"
         )
     )
 

@@ -84,6 +84,8 @@ async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver)
     assert await pool.fetchval("select count(*) from attempt") == 0
     async with pool.acquire() as connection, connection.transaction():
         assert await lanes.settle(connection, [Settlement(heir, (outcome,), None)]) == {heir.id}
+    async with pool.acquire() as connection:  # a renewal that comes late lengthens nothing
+        assert await lanes.renew(connection, [(heir.id, heir.epoch)], 60_000) == set()
     assert await pool.fetchval("select count(*) from callback") == 0
 
 

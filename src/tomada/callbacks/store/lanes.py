@@ -67,9 +67,12 @@ order by t.id, w.position
 """
 
 _RENEW = """
+with ours as (
+    select lane.id from lane join unnest($1::bigint[], $2::bigint[]) as t(id, epoch) on lane.id = t.id
+    where lane.lease_epoch = t.epoch order by lane.instance_id, lane.url for update of lane
+)
 update lane set due_ms = real_now_ms() + $3, not_before_ms = real_now_ms() + $3
-from unnest($1::bigint[], $2::bigint[]) as t(id, epoch)
-where lane.id = t.id and lane.lease_epoch = t.epoch and lane.due_ms is not null returning lane.id
+from ours where lane.id = ours.id and lane.disabled_ms is null returning lane.id
 """
 
 # Which of the lanes are still ours; locked in the order that everybody uses.
@@ -103,10 +106,12 @@ select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::i
     $8::int[], $9::text[])
 """
 
-# When the lane is due again. What came while it was held ($: last_position is beyond what was seen when it was taken)
-# makes it due as soon as new events may; so does what was set aside, when its time comes.
+# When the lane is due again. What came while it was held (last_position is beyond what was seen when it was taken) makes
+# it due as soon as new events may; so does what was set aside, when its time comes. The epoch ends with the lease, so that
+# a renewal that is late does not lengthen what nobody holds.
 _UPDATE_LANES = """
 update lane set
+    lease_epoch = lane.lease_epoch + 1,
     due_ms = least(
         t.again_in_ms + real_now_ms(),
         case when lane.last_position > t.seen then real_now_ms() + t.not_before_ms end,

@@ -42,7 +42,7 @@ create table lane (
     unique (instance_id, url),
     check (disabled_ms is null or due_ms is null),
     check ((disabled_ms is null) = (disabled_reason is null))
-);
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 create index lane_due on lane (due_ms) where due_ms is not null;
 create index lane_by_account on lane (account_id, id);
 
@@ -57,7 +57,7 @@ create table callback (
     aside_due_ms bigint,                          -- it gave way to later events, and is due again by itself then
     replay boolean not null default false,        -- sent again on demand, so perhaps after later events
     primary key (lane_id, position)
-);
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);  -- rows come and go all the time
 create index callback_aside on callback (lane_id, position) where aside_due_ms is not null;
 create index callback_by_event on callback (instance_id, event_number);
 
