@@ -107,17 +107,3 @@ class QueuePageBody(msgspec.Struct, rename="camel"):
 
     page_size: int | None = None
     paging_state: str | None = None
-
-
-BODIES: tuple[type[msgspec.Struct], ...] = (
-    CreateBody,
-    TextValue,
-    OptionalTextValue,
-    SwitchValue,
-    UrlValue,
-    EveryUrl,
-    NotifySentByMe,
-    QueueSettings,
-    SendText,
-    QueuePageBody,
-)

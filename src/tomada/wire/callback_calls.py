@@ -19,6 +19,7 @@ from tomada.errors import NotFound
 from tomada.kit.sealing import Sealer
 from tomada.postgres.pool import Pool
 from tomada.wire.credentials import account_of, partner_guard
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_body
 
 _SECURITY = [{"partner": list[str]()}]
@@ -103,7 +104,7 @@ def callback_router(pool: Pool, sender: Sender, sealer: Sealer, wake: Callable[[
         """The URLs that events of the instance went to, with what waits and what is wrong."""
         return await history.lanes(pool, account_of(request).id, instance_id)
 
-    @post(f"{_INSTANCE}/urls/enable", status_code=200)
+    @post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody))
     async def enable(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
         """Switch a disabled URL on again, and recover what it missed."""
         body = await read_body(request, UrlBody)
@@ -129,7 +130,7 @@ def callback_router(pool: Pool, sender: Sender, sealer: Sealer, wake: Callable[[
             limit=number_of(request, "limit", 100, history.PAGE_MAX),
         )
 
-    @delete(f"{_INSTANCE}/dead-letters", status_code=200)
+    @delete(f"{_INSTANCE}/dead-letters", status_code=200, operation_class=operation(PurgeBody, required=False))
     async def purge(request: AnyRequest, instance_id: FromPath[str]) -> Purged:
         """Remove dead letters for good; the events stay in the history."""
         body = await read_optional_body(request, PurgeBody)
@@ -143,7 +144,7 @@ def callback_router(pool: Pool, sender: Sender, sealer: Sealer, wake: Callable[[
             )
         )
 
-    @post(f"{_INSTANCE}/replays", status_code=202)
+    @post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False))
     async def ask(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
         """Send events again, in order, under their original ids. No upper limit; goes on after a restart."""
         body = await read_optional_body(request, ReplayBody)
@@ -164,7 +165,7 @@ def callback_router(pool: Pool, sender: Sender, sealer: Sealer, wake: Callable[[
             raise NotFound("There is no such replay")
         return found
 
-    @post(f"{_INSTANCE}/test-event", status_code=200)
+    @post(f"{_INSTANCE}/test-event", status_code=200, operation_class=operation(UrlBody))
     async def test_event(request: AnyRequest, instance_id: FromPath[str]) -> Tested:
         """Send a made-up event to a URL now, signed as usual."""
         body = await read_body(request, UrlBody)

@@ -21,6 +21,7 @@ from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.instances.subscriptions import BATCH_MAX, BatchItem, BatchOutcome, Settled
 from tomada.kit.sealing import token_hash
 from tomada.wire.credentials import account_of, partner_guard
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, ports_of, read_body, read_optional_body
 
 _SECURITY = [{"partner": list[str]()}]
@@ -73,7 +74,13 @@ async def _owned(request: AnyRequest, item: BatchItem) -> str:
 def lifecycle_router(store: PostgresLifecycle, terms: Terms, nudge: Callable[[], None]) -> Router:
     """The routes over the lifecycle's store."""
 
-    @post(f"{_PATH}/on-demand/subscription", status_code=201, security=_SECURITY, tags=_TAGS)
+    @post(
+        f"{_PATH}/on-demand/subscription",
+        status_code=201,
+        security=_SECURITY,
+        tags=_TAGS,
+        operation_class=operation(SubscriptionBody, required=False),
+    )
     async def subscribe(request: AnyRequest) -> Settled:
         """Subscribe: a trial becomes paid for; an expired instance gets a new machine."""
         body = await read_optional_body(request, SubscriptionBody)
@@ -87,6 +94,7 @@ def lifecycle_router(store: PostgresLifecycle, terms: Terms, nudge: Callable[[],
         status_code=201,
         security=_SECURITY,
         tags=_TAGS,
+        operation_class=operation(UpdateBody, required=False),
     )
     async def update(request: AnyRequest) -> Settled:
         """Add calls to a subscription."""
@@ -109,7 +117,13 @@ def lifecycle_router(store: PostgresLifecycle, terms: Terms, nudge: Callable[[],
         nudge()
         return settled
 
-    @post("/instances/integrator/on-demand/batch-delete", status_code=200, security=_SECURITY, tags=_TAGS)
+    @post(
+        "/instances/integrator/on-demand/batch-delete",
+        status_code=200,
+        security=_SECURITY,
+        tags=_TAGS,
+        operation_class=operation(BatchBody),
+    )
     async def remove_many(request: AnyRequest) -> Sequence[BatchOutcome]:
         """Delete up to 100 ended instances; one outcome each, a refusal stops none of the others."""
         body = await read_body(request, BatchBody)

@@ -24,9 +24,9 @@ from litestar.openapi.spec import (
     SecurityScheme,
     Server,
 )
+from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
-
-from tomada.wire.bodies import BODIES
+from msgspec import UNSET, UnsetType
 
 _REFERENCE = "#/components/schemas/{name}"
 DESCRIPTION = (
@@ -36,14 +36,16 @@ DESCRIPTION = (
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """Every error: what is wrong, in words."""
+    """Every error: what is wrong, in words. Under /v1 `error` is a code, and `message` and `hint` are the words."""
 
     error: str
+    message: str | UnsetType = UNSET
+    hint: str | UnsetType = UNSET
 
 
 _FAILURES = {
     400: "The request is not understood, the instance unknown or ended",
-    401: "The partner credential is missing or wrong",
+    401: "The credential is missing or wrong",
     403: "The Client-Token is wrong, or a limit is reached",
     413: "The body is too large",
     415: "The body is not JSON",
@@ -69,7 +71,19 @@ def operation(
             if parameters:
                 self.parameters = [*(self.parameters or ()), *parameters]
 
+    ReadsItself.body = body  # type: ignore[attr-defined]
     return ReadsItself
+
+
+def _bodies(described: Litestar) -> set[type[msgspec.Struct]]:
+    """What operation() was told of these routes."""
+    classes = (
+        handler.operation_class
+        for route in described.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    )
+    return {body for operation_class in classes if (body := getattr(operation_class, "body", None)) is not None}
 
 
 def document_route(handlers: Sequence[ControllerRouterHandler], public_url: str | None) -> HTTPRouteHandler:
@@ -95,12 +109,12 @@ def document_of(handlers: Sequence[ControllerRouterHandler], public_url: str | N
     """
     described = Litestar(route_handlers=list(handlers), openapi_config=_configuration(public_url), logging_config=None)
     made: dict[str, Any] = described.openapi_schema.to_schema()
-    _, ours = msgspec.json.schema_components((*BODIES, Failed), ref_template=_REFERENCE)
+    _, ours = msgspec.json.schema_components((*_bodies(described), Failed), ref_template=_REFERENCE)
     schemas = made["components"].get("schemas", {})
-    for path, item in made["paths"].items():
-        if path.startswith("/instances"):
-            for described in item.values():
-                described["responses"] |= _failures(described["security"])
+    for item in made["paths"].values():
+        for each in item.values():
+            if each.get("security"):
+                each["responses"] |= _failures(each["security"])
     return {**made, "components": {**made["components"], "schemas": {**schemas, **ours}}}
 
 
@@ -109,7 +123,7 @@ def _failures(security: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         str(status): {"description": words, "content": {"application/json": {"schema": reference}}}
         for status, words in _FAILURES.items()
-        if status != 401 or {"partner": []} in security
+        if status != 401 or {"clientToken": []} not in security
     }
 
 

@@ -22,6 +22,7 @@ from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.kit.sealing import Sealer, token_hash
 from tomada.postgres.pool import Pool
 from tomada.wire.credentials import AnyConnection
+from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_body
 
 ACTOR = "operator"
@@ -112,7 +113,7 @@ def operator_router(
     """The routes."""
     store = AccountStore(pool)
 
-    @post("/v1/accounts", status_code=201)
+    @post("/v1/accounts", status_code=201, operation_class=operation(AccountBody))
     async def create(request: AnyRequest) -> NewAccountView:
         """A new integrator with its tokens."""
         body = await read_body(request, AccountBody)
@@ -131,7 +132,9 @@ def operator_router(
         """A new partner token."""
         return TokenView(account_id, await manage.rotate_partner_token(store, sealer, account_id))
 
-    @post("/v1/accounts/{account_id:str}/suspend", status_code=200)
+    @post(
+        "/v1/accounts/{account_id:str}/suspend", status_code=200, operation_class=operation(SuspendBody, required=False)
+    )
     async def suspend(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
         """The account does not pay: its instances stop at once, and end after some days."""
         body = await read_optional_body(request, SuspendBody)
@@ -164,7 +167,7 @@ def operator_router(
             for row in rows
         ]
 
-    @get("/metrics", include_in_schema=False)
+    @get("/metrics")
     async def metrics() -> Response[bytes]:
         """Prometheus metrics."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -6,7 +6,7 @@ import pytest
 from litestar import Litestar
 
 from tomada.wire.api import build_app, routes
-from tomada.wire.bodies import BODIES
+from tomada.wire.lifecycle_calls import lifecycle_router
 from tomada.wire.openapi import document_of
 from tomada.wire.ports import Ports
 
@@ -16,13 +16,14 @@ def app() -> Litestar:
     """The application over no ports: its routes alone."""
     nothing: Any = None
     names = [name for name in Ports.__struct_fields__ if name != "settings"]
-    return build_app(Ports(**dict.fromkeys(names, nothing)))
+    return build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_router(nothing, nothing, nothing)])
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """Its document."""
-    return document_of(routes(), "https://tomada.example")
+    """Its document, with the lifecycle's routes."""
+    nothing: Any = None
+    return document_of(routes([lifecycle_router(nothing, nothing, nothing)]), "https://tomada.example")
 
 
 def test_every_route_is_described(app: Litestar, document: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ def test_every_route_is_described(app: Litestar, document: dict[str, Any]) -> No
     for path, item in document["paths"].items():
         for operation in item.values():
             assert operation["description"], path
-            assert "200" in operation["responses"], path
+            assert {"200", "201"} & set(operation["responses"]), path
             if "instances" in path:
                 schema = operation["responses"]["400"]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Failed"}
@@ -62,7 +63,7 @@ def test_references_lead_somewhere(document: dict[str, Any]) -> None:
 
     collect(document)
     assert wanted <= set(schemas)
-    assert {body.__name__ for body in BODIES} <= set(schemas)
+    assert {"CreateBody", "SendText", "QueuePageBody", "SubscriptionBody", "Failed"} <= set(schemas)
     assert schemas["CreateBody"]["required"] == ["name"]
 
 
