@@ -28,7 +28,8 @@ INSTANCES = 3
 CUSTOMER = "5521900000001"
 ASKER = "5521900000002"  # another chat: in one chat the engine may spend a key twice (docs/engine.md)
 BACK_S = 60.0
-PAUSE_S = 0.05  # between two sends of one instance: some 60 messages a second in all
+PAUSE_S = 0.3  # between two texts of one side: some 20 messages a second in all
+DRAIN_S = 300.0  # for what was queued while something was down
 
 
 class Traffic:
@@ -159,7 +160,7 @@ def check_sends(traffic: Traffic, customer: Phone, hooks: Hooks, kills: int) -> 
 
     missing = set(traffic.accepted)
     with contextlib.suppress(AssertionError):
-        wait_for("all accepted texts", lambda: not missing.difference(arrived()), BACK_S)
+        wait_for("all accepted texts", lambda: not missing.difference(arrived()), DRAIN_S)
     assert sorted(missing.difference(arrived())) == []
 
     seen = arrived()
