@@ -22,6 +22,7 @@ import structlog
 
 from tomada.callbacks.limits import Limits, Places
 from tomada.callbacks.metrics import Metrics, outcome
+from tomada.callbacks.recorder import OWN_TAG
 from tomada.callbacks.sending import Sender, send_batch
 from tomada.callbacks.signing import open_credentials
 from tomada.callbacks.store import lanes as store
@@ -238,30 +239,35 @@ class Dispatcher:
                 await asyncio.sleep(GATHER_S)
             while len(batch) < SETTLE_MAX and not self._settled.empty():
                 batch.append(self._settled.get_nowait())
-            await self._settle(batch)
-            self._wake.set()
+            were_full = self._places.free == 0
+            if await self._settle(batch) or were_full:
+                self._wake.set()
 
-    async def _settle(self, batch: list[Settlement]) -> None:
-        """Write the batch, again while the database is away; a result whose lease has run out is left to others."""
+    async def _settle(self, batch: list[Settlement]) -> bool:
+        """Write the batch, again while the database is away; a result whose lease has run out is left to others.
+
+        Whether some lane is due again at once.
+        """
         while batch:
             try:
-                ours = await self._write(batch)
+                settled = await self._write(batch)
             except Exception as error:  # noqa: BLE001 - whatever the database says, the loop goes on
                 await self._database_trouble("settle", error)
                 batch = self._still_ours(batch)
             else:
                 for settlement in batch:
-                    self._finish(settlement, settlement.lane.id in ours)
-                return
+                    self._finish(settlement, settlement.lane.id in settled.ours)
+                return settled.due
+        return True
 
-    async def _write(self, batch: list[Settlement]) -> set[int]:
+    async def _write(self, batch: list[Settlement]) -> store.Settled:
         async with self._pool.acquire() as connection, connection.transaction():
-            ours = await store.settle(connection, batch)
-            notices = [_disabled_notice(s) for s in batch if s.disable and s.lane.id in ours]
+            settled = await store.settle(connection, batch)
+            notices = [_disabled_notice(s) for s in batch if s.disable and s.lane.id in settled.ours]
             if notices:
                 await write_events(connection, notices)
         self.transactions += 1
-        return ours
+        return settled
 
     def _still_ours(self, batch: list[Settlement]) -> list[Settlement]:
         now_s = self._sender.clock.monotonic_s()
@@ -327,11 +333,15 @@ class Dispatcher:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda *_: ended.set())
         try:
-            await connection.add_listener(WAKE_CHANNEL, lambda *_: self._wake.set())
+            await connection.add_listener(WAKE_CHANNEL, self._notified)
             await ended.wait()
         finally:
             with contextlib.suppress(asyncpg.InterfaceError):  # a connection that died has left our hands
                 connection.terminate()
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, tag: object) -> None:
+        if tag != OWN_TAG:
+            self._wake.set()
 
     async def _database_trouble(self, what: str, error: Exception) -> None:
         if isinstance(error, DatabaseUnavailable) or is_connection_lost(error):

@@ -13,6 +13,7 @@ wait; further callers wait for room.
 """
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -27,6 +28,9 @@ BATCH_MAX = 500
 WAITING_MAX = 5000
 TRIES_MAX = 8
 
+OWN_TAG = uuid.uuid4().hex
+"""Marks the NOTIFY of recorders that wake this process's dispatcher themselves, so that it is not woken twice."""
+
 
 class _Call(NamedTuple):
     events: Sequence[NewEvent]
@@ -36,9 +40,10 @@ class _Call(NamedTuple):
 class Recorder:
     """Records events; one per program. `wake` is called after every commit that may have made a lane due."""
 
-    def __init__(self, pool: Pool, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, pool: Pool, wake: Callable[[], None] | None = None) -> None:
         self._pool = pool
-        self._wake = wake
+        self._wake = wake or (lambda: None)
+        self._tag = OWN_TAG if wake else ""
         self._calls: deque[_Call] = deque()
         self._room = asyncio.Semaphore(WAITING_MAX)
         self._writer: asyncio.Task[None] | None = None
@@ -119,7 +124,7 @@ class Recorder:
         for _ in range(TRIES_MAX):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    results = await write_events(connection, events)
+                    results = await write_events(connection, events, self._tag)
             except DatabaseUnavailable:
                 raise
             except Exception as error:

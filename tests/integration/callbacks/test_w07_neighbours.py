@@ -78,12 +78,12 @@ async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver)
     assert heir.epoch == frozen.epoch + 1
     outcome = Delivered(frozen.waiting[0], Attempt(0, 0, 200, None))
     async with pool.acquire() as connection, connection.transaction():
-        assert await lanes.settle(connection, [Settlement(frozen, (outcome,), None)]) == set()
+        assert (await lanes.settle(connection, [Settlement(frozen, (outcome,), None)])).ours == set()
         assert await lanes.renew(connection, [(frozen.id, frozen.epoch)], 1000) == set()
     assert await pool.fetchval("select count(*) from callback") == 1
     assert await pool.fetchval("select count(*) from attempt") == 0
     async with pool.acquire() as connection, connection.transaction():
-        assert await lanes.settle(connection, [Settlement(heir, (outcome,), None)]) == {heir.id}
+        assert (await lanes.settle(connection, [Settlement(heir, (outcome,), None)])).ours == {heir.id}
     async with pool.acquire() as connection:  # a renewal that comes late lengthens nothing
         assert await lanes.renew(connection, [(heir.id, heir.epoch)], 60_000) == set()
     assert await pool.fetchval("select count(*) from callback") == 0

@@ -7,6 +7,8 @@ dispatcher has taken the lane since.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement, Waiting
 from tomada.postgres.pool import Connection
 
@@ -106,9 +108,9 @@ select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::i
     $8::int[], $9::text[])
 """
 
-# When the lane is due again. What came while it was held (last_position is beyond what was seen when it was taken) makes
-# it due as soon as new events may; so does what was set aside, when its time comes. The epoch ends with the lease, so that
-# a renewal that is late does not lengthen what nobody holds.
+# When the lane is due again. What came while it was held (last_position is beyond what was seen when it was taken)
+# makes it due as soon as new events may; so does what was set aside, when its time comes. The epoch ends with the
+# lease, so that a renewal that is late does not lengthen what nobody holds.
 _UPDATE_LANES = """
 update lane set
     lease_epoch = lane.lease_epoch + 1,
@@ -126,6 +128,7 @@ update lane set
 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bool[], $7::bigint[], $8::text[],
     $9::bigint[]) as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error, done)
 where lane.id = t.id
+returning coalesce(lane.due_ms <= real_now_ms(), false) as due
 """
 
 _DISABLE = """
@@ -212,8 +215,15 @@ async def renew(connection: Connection, held: Sequence[tuple[int, int]], lease_m
     return {row["id"] for row in rows}
 
 
-async def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[int]:
-    """Write what came of lanes, in the caller's transaction; the ids of those that were still ours."""
+class Settled(msgspec.Struct, frozen=True):
+    """The lanes that were still ours, by id; and whether one of them is due again at once."""
+
+    ours: set[int]
+    due: bool
+
+
+async def settle(connection: Connection, settlements: Sequence[Settlement]) -> Settled:
+    """Write what came of lanes, in the caller's transaction."""
     disabling = [s for s in settlements if s.disable]
     if disabling:  # their instances are locked first, because an event will be recorded: the common order of locks
         await connection.fetch(_LOCK_INSTANCES, sorted({s.lane.instance_id for s in disabling}))
@@ -222,13 +232,13 @@ async def settle(connection: Connection, settlements: Sequence[Settlement]) -> s
     kept = [s for s in settlements if s.lane.id in ours]
     pairs = [(s.lane, outcome) for s in kept for outcome in s.outcomes]
     await _write_outcomes(connection, pairs)
-    await connection.execute(_UPDATE_LANES, *_lane_columns(kept))
+    lanes = await connection.fetch(_UPDATE_LANES, *_lane_columns(kept))
     for settlement in kept:
         if settlement.disable:
             lane = settlement.lane
             await connection.execute(_DISABLE, lane.id, settlement.disable)
             await connection.execute(_BURY_LANE, lane.id, lane.account_id, f"url disabled: {settlement.disable}")
-    return ours
+    return Settled(ours, any(row["due"] for row in lanes))
 
 
 async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delivered | Failed]]) -> None:

@@ -63,7 +63,9 @@ with input as (
     insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)
     select lane_id, position, instance_id, number, account_id, 0, 'url disabled' from placed where disabled
 )
-select ordinal, id, number from numbered
+select ordinal, id, number,
+    (select pg_notify($10, $11) from (select 1 from woken limit 1) w) as hint
+from numbered
 """
 
 _KNOWN = """
@@ -71,14 +73,12 @@ select e.instance_id, e.dedupe_key, e.id, e.number
 from event e join unnest($1::text[], $2::text[]) as t(instance_id, dedupe_key) using (instance_id, dedupe_key)
 """
 
-# A hint; dispatchers look once a second anyway.
-_WAKE = "select pg_notify($1, '')"
 
-
-async def write_events(connection: Connection, events: Sequence[NewEvent]) -> list[Recorded | None]:
+async def write_events(connection: Connection, events: Sequence[NewEvent], tag: str = "") -> list[Recorded | None]:
     """Record events in the caller's transaction, in the order given; one result each.
 
     An event known by its dedupe key changes nothing and gives what is there. None: there is no such instance.
+    Dispatchers are woken by NOTIFY at commit (a hint: they look once a second anyway), except those that know `tag`.
     """
     rows = await connection.fetch(LOCK_INSTANCES, sorted({event.instance_id for event in events}))
     instances = {row["id"]: row for row in rows}
@@ -86,11 +86,9 @@ async def write_events(connection: Connection, events: Sequence[NewEvent]) -> li
     if not columns[0]:
         return [None] * len(events)
     results: list[Recorded | None] = [None] * len(events)
-    for row in await connection.fetch(_INSERT, *columns):
+    for row in await connection.fetch(_INSERT, *columns, WAKE_CHANNEL, tag):
         results[row["ordinal"]] = Recorded(row["id"], row["number"], fresh=True)
     await _fill_known(connection, events, instances, results)
-    if any(columns[7]):
-        await connection.execute(_WAKE, WAKE_CHANNEL)
     return results
 
 
