@@ -58,12 +58,12 @@ from tomada.postgres.pool import Pool, connect
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
 from tomada.settings import Settings
-from tomada.wire import ports
+from tomada.wire import callback_calls, lifecycle_calls, operator, ports
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
-from tomada.wire.callback_calls import callback_router
-from tomada.wire.lifecycle_calls import lifecycle_router
-from tomada.wire.operator import operator_router
+from tomada.wire.callback_calls import CallbackParts
+from tomada.wire.lifecycle_calls import LifecycleParts
+from tomada.wire.operator import OperatorParts
 from tomada.wire.server import serving
 
 log = structlog.get_logger(__name__)
@@ -202,17 +202,21 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             sweeper.nudge()
             return reading
 
-        more: list[Any] = [
-            lifecycle_router(lifecycle, terms, sweeper.nudge),
-            callback_router(pool, callback_sender, sealer, dispatcher.wake),
-            operator_router(pool, sealer, lifecycle, terms, sweeper.nudge, registry, settings.operator_token),
-        ]
+        accounts = AccountStore(pool)
+        parts = {
+            "lifecycle": LifecycleParts(lifecycle, terms, sweeper.nudge),
+            "callbacks": CallbackParts(pool, callback_sender, sealer, dispatcher.wake),
+            "operator": OperatorParts(
+                pool, accounts, sealer, lifecycle, terms, sweeper.nudge, registry, settings.operator_token
+            ),
+        }
+        more: list[Any] = [lifecycle_calls.router, callback_calls.router, operator.router]
         if control_url:
             front = Front(control_url, lambda: read_clock(pool), advance)
             stack.push_async_callback(front.close)
             more += front.handlers()
         wire = ports.Ports(
-            accounts=AccountStore(pool),
+            accounts=accounts,
             instances=instances,
             sealer=sealer,
             committer=committer,
@@ -226,7 +230,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 trial_ms=round(settings.trial_hours * 3_600_000), public_url=settings.public_url
             ),
         )
-        app = AccessLog(build_app(wire, more), clock)
+        app = AccessLog(build_app(wire, more, parts), clock)
         url = await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
         yield settings.public_url or url
 

@@ -1,6 +1,6 @@
 """Every route in one Litestar application. The guards stand on the routers: deny by default."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -15,12 +15,14 @@ from tomada.wire.ports import Ports
 INSTANCE_PATH = "/instances/{instance_id:str}/token/{token:str}"
 
 
-def build_app(ports: Ports, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:
-    """The application over these ports; `more` joins it as it is (the sandbox's routes, the operator's)."""
+def build_app(
+    ports: Ports, more: Sequence[ControllerRouterHandler] = (), parts: Mapping[str, object] | None = None
+) -> Litestar:
+    """The application over these ports. `more` joins it as it is; `parts` is what those routes stand on, by name."""
     handlers = routes(more)
     return Litestar(
         route_handlers=[*handlers, document_route(handlers, ports.settings.public_url)],
-        state=State({"ports": ports}),
+        state=State({"ports": ports, **(parts or {})}),
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,

@@ -5,7 +5,7 @@ Times are epoch milliseconds, lists come in pages (`next` of one is `cursor` of 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 from litestar import Router, delete, get, post
@@ -16,6 +16,7 @@ from tomada.callbacks.history import AttemptView, DeadLetterPage, EventPage, Lan
 from tomada.callbacks.replay import Progress, Selection
 from tomada.callbacks.sending import Sender
 from tomada.errors import NotFound
+from tomada.kit.addresses import AddressRules
 from tomada.kit.sealing import Sealer
 from tomada.postgres.pool import Pool
 from tomada.wire.credentials import account_of, partner_guard
@@ -75,102 +76,142 @@ def _text(request: AnyRequest, name: str) -> str | None:
     return request.query_params.get(name, "").strip() or None
 
 
-def callback_router(pool: Pool, sender: Sender, sealer: Sealer, wake: Callable[[], None]) -> Router:
-    """The routes; `sender` is the dispatcher's, so that a test event goes out as every other."""
-    rules = sender.egress.rules
+class CallbackParts(NamedTuple):
+    """What these routes stand on; `sender` is the dispatcher's, so that a test event goes out as every other."""
 
-    @get(f"{_INSTANCE}/events")
-    async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
-        """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit."""
-        return await history.history(
-            pool,
+    pool: Pool
+    sender: Sender
+    sealer: Sealer
+    wake: Callable[[], None]
+
+    @property
+    def rules(self) -> AddressRules:
+        """Which addresses may be called."""
+        return self.sender.egress.rules
+
+
+def _parts(request: AnyRequest) -> CallbackParts:
+    parts: CallbackParts = request.app.state.callbacks
+    return parts
+
+
+@get(f"{_INSTANCE}/events")
+async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
+    """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit."""
+    return await history.history(
+        _parts(request).pool,
+        account_of(request).id,
+        instance_id,
+        type_=_text(request, "type"),
+        state=_text(request, "state"),
+        since_ms=number_of(request, "sinceMs", 0, _LAST),
+        until_ms=number_of(request, "untilMs", _LAST, _LAST),
+        cursor=_text(request, "cursor"),
+        limit=number_of(request, "limit", 100, history.PAGE_MAX),
+    )
+
+
+@get("/v1/events/{event_id:str}/attempts")
+async def attempts(request: AnyRequest, event_id: FromPath[str]) -> list[AttemptView]:
+    """Every request made for one event."""
+    return await history.attempts(_parts(request).pool, account_of(request).id, event_id)
+
+
+@get(f"{_INSTANCE}/urls")
+async def urls(request: AnyRequest, instance_id: FromPath[str]) -> list[LaneView]:
+    """The URLs that events of the instance went to, with what waits and what is wrong."""
+    return await history.lanes(_parts(request).pool, account_of(request).id, instance_id)
+
+
+@post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody))
+async def enable(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
+    """Switch a disabled URL on again, and recover what it missed."""
+    body = await read_body(request, UrlBody)
+    replay_id = await replay.reenable(
+        _parts(request).pool,
+        account_of(request).id,
+        instance_id,
+        body.url,
+        rules=_parts(request).rules,
+        recover_since_ms=body.recover_since_ms,
+    )
+    _parts(request).wake()
+    return Asked(replay_id)
+
+
+@get("/v1/dead-letters")
+async def dead_letters(request: AnyRequest) -> DeadLetterPage:
+    """What could not be delivered. Query: instanceId, cursor, limit."""
+    return await history.dead_letters(
+        _parts(request).pool,
+        account_of(request).id,
+        _text(request, "instanceId"),
+        cursor=_text(request, "cursor"),
+        limit=number_of(request, "limit", 100, history.PAGE_MAX),
+    )
+
+
+@delete(f"{_INSTANCE}/dead-letters", status_code=200, operation_class=operation(PurgeBody, required=False))
+async def purge(request: AnyRequest, instance_id: FromPath[str]) -> Purged:
+    """Remove dead letters for good; the events stay in the history."""
+    body = await read_optional_body(request, PurgeBody)
+    return Purged(
+        await replay.purge_dead_letters(
+            _parts(request).pool,
             account_of(request).id,
             instance_id,
-            type_=_text(request, "type"),
-            state=_text(request, "state"),
-            since_ms=number_of(request, "sinceMs", 0, _LAST),
-            until_ms=number_of(request, "untilMs", _LAST, _LAST),
-            cursor=_text(request, "cursor"),
-            limit=number_of(request, "limit", 100, history.PAGE_MAX),
+            before_ms=body.before_ms,
+            event_numbers=body.event_numbers,
         )
+    )
 
-    @get("/v1/events/{event_id:str}/attempts")
-    async def attempts(request: AnyRequest, event_id: FromPath[str]) -> list[AttemptView]:
-        """Every request made for one event."""
-        return await history.attempts(pool, account_of(request).id, event_id)
 
-    @get(f"{_INSTANCE}/urls")
-    async def urls(request: AnyRequest, instance_id: FromPath[str]) -> list[LaneView]:
-        """The URLs that events of the instance went to, with what waits and what is wrong."""
-        return await history.lanes(pool, account_of(request).id, instance_id)
-
-    @post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody))
-    async def enable(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
-        """Switch a disabled URL on again, and recover what it missed."""
-        body = await read_body(request, UrlBody)
-        replay_id = await replay.reenable(
-            pool,
-            account_of(request).id,
-            instance_id,
-            body.url,
-            rules=rules,
-            recover_since_ms=body.recover_since_ms,
+@post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False))
+async def ask(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
+    """Send events again, in order, under their original ids. No upper limit; goes on after a restart."""
+    body = await read_optional_body(request, ReplayBody)
+    selection = Selection(
+        instance_id=instance_id,
+        only=body.only,
+        from_number=body.from_number,
+        until_number=body.until_number,
+        since_ms=body.since_ms,
+    )
+    return Asked(
+        await replay.replay(
+            _parts(request).pool, account_of(request).id, selection, rules=_parts(request).rules, url=body.url
         )
-        wake()
-        return Asked(replay_id)
+    )
 
-    @get("/v1/dead-letters")
-    async def dead_letters(request: AnyRequest) -> DeadLetterPage:
-        """What could not be delivered. Query: instanceId, cursor, limit."""
-        return await history.dead_letters(
-            pool,
-            account_of(request).id,
-            _text(request, "instanceId"),
-            cursor=_text(request, "cursor"),
-            limit=number_of(request, "limit", 100, history.PAGE_MAX),
-        )
 
-    @delete(f"{_INSTANCE}/dead-letters", status_code=200, operation_class=operation(PurgeBody, required=False))
-    async def purge(request: AnyRequest, instance_id: FromPath[str]) -> Purged:
-        """Remove dead letters for good; the events stay in the history."""
-        body = await read_optional_body(request, PurgeBody)
-        return Purged(
-            await replay.purge_dead_letters(
-                pool,
-                account_of(request).id,
-                instance_id,
-                before_ms=body.before_ms,
-                event_numbers=body.event_numbers,
-            )
-        )
+@get("/v1/replays/{replay_id:str}")
+async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
+    """How far a replay is."""
+    found = await replay.progress(_parts(request).pool, account_of(request).id, replay_id)
+    if found is None:
+        raise NotFound("There is no such replay")
+    return found
 
-    @post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False))
-    async def ask(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
-        """Send events again, in order, under their original ids. No upper limit; goes on after a restart."""
-        body = await read_optional_body(request, ReplayBody)
-        selection = Selection(
-            instance_id=instance_id,
-            only=body.only,
-            from_number=body.from_number,
-            until_number=body.until_number,
-            since_ms=body.since_ms,
-        )
-        return Asked(await replay.replay(pool, account_of(request).id, selection, rules=rules, url=body.url))
 
-    @get("/v1/replays/{replay_id:str}")
-    async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
-        """How far a replay is."""
-        found = await replay.progress(pool, account_of(request).id, replay_id)
-        if found is None:
-            raise NotFound("There is no such replay")
-        return found
+@post(f"{_INSTANCE}/test-event", status_code=200, operation_class=operation(UrlBody))
+async def test_event(request: AnyRequest, instance_id: FromPath[str]) -> Tested:
+    """Send a made-up event to a URL now, signed as usual."""
+    body = await read_body(request, UrlBody)
+    attempt = await replay.send_test_event(
+        _parts(request).pool,
+        _parts(request).sender,
+        _parts(request).sealer,
+        account_of(request).id,
+        instance_id,
+        body.url,
+    )
+    return Tested(attempt.status, attempt.duration_ms, attempt.error)
 
-    @post(f"{_INSTANCE}/test-event", status_code=200, operation_class=operation(UrlBody))
-    async def test_event(request: AnyRequest, instance_id: FromPath[str]) -> Tested:
-        """Send a made-up event to a URL now, signed as usual."""
-        body = await read_body(request, UrlBody)
-        attempt = await replay.send_test_event(pool, sender, sealer, account_of(request).id, instance_id, body.url)
-        return Tested(attempt.status, attempt.duration_ms, attempt.error)
 
-    handlers: list[Any] = [events, attempts, urls, enable, dead_letters, purge, ask, progress, test_event]
-    return Router("/", guards=[partner_guard], security=_SECURITY, tags=["v1"], route_handlers=handlers)
+router = Router(
+    "/",
+    guards=[partner_guard],
+    security=_SECURITY,
+    tags=["v1"],
+    route_handlers=[events, attempts, urls, enable, dead_letters, purge, ask, progress, test_event],
+)

@@ -7,7 +7,7 @@ nudged, so that a deletion begins at once.
 
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 from litestar import Router, delete, get, post, put
@@ -71,79 +71,106 @@ async def _owned(request: AnyRequest, item: BatchItem) -> str:
     return item.id
 
 
-def lifecycle_router(store: PostgresLifecycle, terms: Terms, nudge: Callable[[], None]) -> Router:
-    """The routes over the lifecycle's store."""
+class LifecycleParts(NamedTuple):
+    """What these routes stand on; `nudge` tells the sweeper to look now."""
 
-    @post(
-        f"{_PATH}/on-demand/subscription",
-        status_code=201,
-        security=_SECURITY,
-        tags=_TAGS,
-        operation_class=operation(SubscriptionBody, required=False),
+    store: PostgresLifecycle
+    terms: Terms
+    nudge: Callable[[], None]
+
+
+def _parts(request: AnyRequest) -> LifecycleParts:
+    parts: LifecycleParts = request.app.state.lifecycle
+    return parts
+
+
+@post(
+    f"{_PATH}/on-demand/subscription",
+    status_code=201,
+    security=_SECURITY,
+    tags=_TAGS,
+    operation_class=operation(SubscriptionBody, required=False),
+)
+async def subscribe(request: AnyRequest) -> Settled:
+    """Subscribe: a trial becomes paid for; an expired instance gets a new machine."""
+    body = await read_optional_body(request, SubscriptionBody)
+    instance_id = await _instance_id(request)
+    return await subscriptions.subscribe(
+        _parts(request).store,
+        _parts(request).terms,
+        account_of(request).id,
+        instance_id,
+        with_calls=bool(body.with_calls),
     )
-    async def subscribe(request: AnyRequest) -> Settled:
-        """Subscribe: a trial becomes paid for; an expired instance gets a new machine."""
-        body = await read_optional_body(request, SubscriptionBody)
-        instance_id = await _instance_id(request)
-        return await subscriptions.subscribe(
-            store, terms, account_of(request).id, instance_id, with_calls=bool(body.with_calls)
-        )
 
-    @put(
-        [f"{_PATH}/on-demand/subscription/update", f"{_PATH}/subscription/update"],
-        status_code=201,
-        security=_SECURITY,
-        tags=_TAGS,
-        operation_class=operation(UpdateBody, required=False),
+
+@put(
+    [f"{_PATH}/on-demand/subscription/update", f"{_PATH}/subscription/update"],
+    status_code=201,
+    security=_SECURITY,
+    tags=_TAGS,
+    operation_class=operation(UpdateBody, required=False),
+)
+async def update(request: AnyRequest) -> Settled:
+    """Add calls to a subscription."""
+    body = await read_optional_body(request, UpdateBody)
+    if body.with_calls is False:
+        raise BadInput("withCalls can only be true; to go without calls, cancel and subscribe anew")
+    return await subscriptions.update_subscription(
+        _parts(request).store, account_of(request).id, await _instance_id(request)
     )
-    async def update(request: AnyRequest) -> Settled:
-        """Add calls to a subscription."""
-        body = await read_optional_body(request, UpdateBody)
-        if body.with_calls is False:
-            raise BadInput("withCalls can only be true; to go without calls, cancel and subscribe anew")
-        return await subscriptions.update_subscription(store, account_of(request).id, await _instance_id(request))
 
-    @post(f"{_PATH}/on-demand/cancel", status_code=201, security=_SECURITY, tags=_TAGS)
-    async def cancel(request: AnyRequest) -> Settled:
-        """Cancel; the instance works until `due`."""
-        settled = await subscriptions.cancel(store, terms, account_of(request).id, await _instance_id(request))
-        nudge()
-        return settled
 
-    @delete(f"{_PATH}/on-demand/delete", status_code=200, security=_SECURITY, tags=_TAGS)
-    async def remove(request: AnyRequest) -> Settled:
-        """Delete an ended instance for good."""
-        settled = await subscriptions.delete(store, terms, account_of(request).id, await _instance_id(request))
-        nudge()
-        return settled
-
-    @post(
-        "/instances/integrator/on-demand/batch-delete",
-        status_code=200,
-        security=_SECURITY,
-        tags=_TAGS,
-        operation_class=operation(BatchBody),
+@post(f"{_PATH}/on-demand/cancel", status_code=201, security=_SECURITY, tags=_TAGS)
+async def cancel(request: AnyRequest) -> Settled:
+    """Cancel; the instance works until `due`."""
+    settled = await subscriptions.cancel(
+        _parts(request).store, _parts(request).terms, account_of(request).id, await _instance_id(request)
     )
-    async def remove_many(request: AnyRequest) -> Sequence[BatchOutcome]:
-        """Delete up to 100 ended instances; one outcome each, a refusal stops none of the others."""
-        body = await read_body(request, BatchBody)
-        if not 1 <= len(body.instances) <= BATCH_MAX:
-            raise BadInput(f"instances: from 1 to {BATCH_MAX} entries")
-        items = [BatchItem(entry.id, token_hash(entry.token)) for entry in body.instances]
-        hashes = {}
-        for item in items:
-            try:
-                hashes[await _owned(request, item)] = item.token_hash
-            except NotFound:
-                continue
-        outcomes = await subscriptions.batch_delete(store, terms, account_of(request).id, items, hashes)
-        nudge()
-        return outcomes
+    _parts(request).nudge()
+    return settled
 
-    @get("/v1/instances/{instance_id:str}/erasure-receipt", security=_SECURITY, tags=["v1"])
-    async def receipt(request: AnyRequest, instance_id: FromPath[str]) -> Receipt:
-        """What the instance's last deletion removed, when, and the digest of that list."""
-        return await store.receipt(account_of(request).id, instance_id)
 
-    handlers: list[Any] = [subscribe, update, cancel, remove, remove_many, receipt]
-    return Router("/", guards=[partner_guard], route_handlers=handlers)
+@delete(f"{_PATH}/on-demand/delete", status_code=200, security=_SECURITY, tags=_TAGS)
+async def remove(request: AnyRequest) -> Settled:
+    """Delete an ended instance for good."""
+    settled = await subscriptions.delete(
+        _parts(request).store, _parts(request).terms, account_of(request).id, await _instance_id(request)
+    )
+    _parts(request).nudge()
+    return settled
+
+
+@post(
+    "/instances/integrator/on-demand/batch-delete",
+    status_code=200,
+    security=_SECURITY,
+    tags=_TAGS,
+    operation_class=operation(BatchBody),
+)
+async def remove_many(request: AnyRequest) -> Sequence[BatchOutcome]:
+    """Delete up to 100 ended instances; one outcome each, a refusal stops none of the others."""
+    body = await read_body(request, BatchBody)
+    if not 1 <= len(body.instances) <= BATCH_MAX:
+        raise BadInput(f"instances: from 1 to {BATCH_MAX} entries")
+    items = [BatchItem(entry.id, token_hash(entry.token)) for entry in body.instances]
+    hashes = {}
+    for item in items:
+        try:
+            hashes[await _owned(request, item)] = item.token_hash
+        except NotFound:
+            continue
+    outcomes = await subscriptions.batch_delete(
+        _parts(request).store, _parts(request).terms, account_of(request).id, items, hashes
+    )
+    _parts(request).nudge()
+    return outcomes
+
+
+@get("/v1/instances/{instance_id:str}/erasure-receipt", security=_SECURITY, tags=["v1"])
+async def receipt(request: AnyRequest, instance_id: FromPath[str]) -> Receipt:
+    """What the instance's last deletion removed, when, and the digest of that list."""
+    return await _parts(request).store.receipt(account_of(request).id, instance_id)
+
+
+router = Router("/", guards=[partner_guard], route_handlers=[subscribe, update, cancel, remove, remove_many, receipt])

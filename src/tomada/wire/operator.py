@@ -5,7 +5,7 @@ A partner token never opens these, and the operator's token opens nothing of a p
 
 import hmac
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 from litestar import Response, Router, get, post
@@ -88,95 +88,112 @@ class AuditRow(msgspec.Struct, frozen=True, rename="camel"):
     hash: str
 
 
-def operator_guard(operator_token: str | None) -> Callable[[AnyConnection, BaseRouteHandler], Any]:
+def operator_guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Raises Unauthorized unless the operator's token is set and sent."""
-    expected = token_hash(operator_token) if operator_token else None
-
-    def guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        sent = token_hash(token.strip())
-        if expected is None or scheme.lower() != "bearer" or not hmac.compare_digest(sent, expected):
-            raise Unauthorized
-
-    return guard
+    parts: OperatorParts = connection.app.state.operator
+    expected = token_hash(parts.token) if parts.token else None
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    sent = token_hash(token.strip())
+    if expected is None or scheme.lower() != "bearer" or not hmac.compare_digest(sent, expected):
+        raise Unauthorized
 
 
-def operator_router(
-    pool: Pool,
-    sealer: Sealer,
-    lifecycle: PostgresLifecycle,
-    terms: Terms,
-    nudge: Callable[[], None],
-    registry: CollectorRegistry,
-    token: str | None,
-) -> Router:
-    """The routes."""
-    store = AccountStore(pool)
+class OperatorParts(NamedTuple):
+    """What these routes stand on; `token` None closes them."""
 
-    @post("/v1/accounts", status_code=201, operation_class=operation(AccountBody))
-    async def create(request: AnyRequest) -> NewAccountView:
-        """A new integrator with its tokens."""
-        body = await read_body(request, AccountBody)
-        made = await manage.create(
-            store, sealer, body.name, instances_max=body.instances_max, with_client_token=body.client_token
+    pool: Pool
+    accounts: AccountStore
+    sealer: Sealer
+    lifecycle: PostgresLifecycle
+    terms: Terms
+    nudge: Callable[[], None]
+    registry: CollectorRegistry
+    token: str | None
+
+
+def _parts(request: AnyRequest) -> OperatorParts:
+    parts: OperatorParts = request.app.state.operator
+    return parts
+
+
+@post("/v1/accounts", status_code=201, operation_class=operation(AccountBody))
+async def create(request: AnyRequest) -> NewAccountView:
+    """A new integrator with its tokens."""
+    body = await read_body(request, AccountBody)
+    made = await manage.create(
+        _parts(request).accounts,
+        _parts(request).sealer,
+        body.name,
+        instances_max=body.instances_max,
+        with_client_token=body.client_token,
+    )
+    return NewAccountView(made.id, made.name, made.partner_token, made.client_token)
+
+
+@get("/v1/accounts")
+async def list_accounts(request: AnyRequest) -> list[AccountView]:
+    """All integrators, oldest first."""
+    return [_view(account) for account in await manage.list_accounts(_parts(request).accounts)]
+
+
+@post("/v1/accounts/{account_id:str}/rotate-token", status_code=200)
+async def rotate(request: AnyRequest, account_id: FromPath[str]) -> TokenView:
+    """A new partner token."""
+    return TokenView(
+        account_id, await manage.rotate_partner_token(_parts(request).accounts, _parts(request).sealer, account_id)
+    )
+
+
+@post("/v1/accounts/{account_id:str}/suspend", status_code=200, operation_class=operation(SuspendBody, required=False))
+async def suspend(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
+    """The account does not pay: its instances stop at once, and end after some days."""
+    body = await read_optional_body(request, SuspendBody)
+    days = _parts(request).terms.suspension_days if body.days is None else body.days
+    until_ms = await _parts(request).lifecycle.suspend(account_id, days, ACTOR)
+    _parts(request).nudge()
+    return SuspendedView(account_id, until_ms)
+
+
+@post("/v1/accounts/{account_id:str}/resume", status_code=200)
+async def resume(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
+    """The account has paid."""
+    await _parts(request).lifecycle.resume(account_id, ACTOR)
+    return SuspendedView(account_id, None)
+
+
+@get("/v1/accounts/{account_id:str}/audit")
+async def audit_log(request: AnyRequest, account_id: FromPath[str]) -> list[AuditRow]:
+    """The account's audit log after a number. Query: after, limit."""
+    after = number_of(request, "after", 1, 1 << 53) if "after" in request.query_params else 0
+    rows = await audit.page(_parts(request).pool, account_id, after, number_of(request, "limit", 100, 500))
+    return [
+        AuditRow(
+            row.number,
+            row.at_ms,
+            row.actor,
+            row.action,
+            row.subject,
+            msgspec.Raw(row.detail.encode()),
+            row.hash.hex(),
         )
-        return NewAccountView(made.id, made.name, made.partner_token, made.client_token)
+        for row in rows
+    ]
 
-    @get("/v1/accounts")
-    async def list_accounts() -> list[AccountView]:
-        """All integrators, oldest first."""
-        return [_view(account) for account in await manage.list_accounts(store)]
 
-    @post("/v1/accounts/{account_id:str}/rotate-token", status_code=200)
-    async def rotate(account_id: FromPath[str]) -> TokenView:
-        """A new partner token."""
-        return TokenView(account_id, await manage.rotate_partner_token(store, sealer, account_id))
-
-    @post(
-        "/v1/accounts/{account_id:str}/suspend", status_code=200, operation_class=operation(SuspendBody, required=False)
-    )
-    async def suspend(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
-        """The account does not pay: its instances stop at once, and end after some days."""
-        body = await read_optional_body(request, SuspendBody)
-        days = terms.suspension_days if body.days is None else body.days
-        until_ms = await lifecycle.suspend(account_id, days, ACTOR)
-        nudge()
-        return SuspendedView(account_id, until_ms)
-
-    @post("/v1/accounts/{account_id:str}/resume", status_code=200)
-    async def resume(account_id: FromPath[str]) -> SuspendedView:
-        """The account has paid."""
-        await lifecycle.resume(account_id, ACTOR)
-        return SuspendedView(account_id, None)
-
-    @get("/v1/accounts/{account_id:str}/audit")
-    async def audit_log(request: AnyRequest, account_id: FromPath[str]) -> list[AuditRow]:
-        """The account's audit log after a number. Query: after, limit."""
-        after = number_of(request, "after", 1, 1 << 53) if "after" in request.query_params else 0
-        rows = await audit.page(pool, account_id, after, number_of(request, "limit", 100, 500))
-        return [
-            AuditRow(
-                row.number,
-                row.at_ms,
-                row.actor,
-                row.action,
-                row.subject,
-                msgspec.Raw(row.detail.encode()),
-                row.hash.hex(),
-            )
-            for row in rows
-        ]
-
-    @get("/metrics")
-    async def metrics() -> Response[bytes]:
-        """Prometheus metrics."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    handlers: list[Any] = [create, list_accounts, rotate, suspend, resume, audit_log, metrics]
-    return Router(
-        "/", guards=[operator_guard(token)], security=[{"operator": []}], tags=["operator"], route_handlers=handlers
-    )
+@get("/metrics")
+async def metrics(request: AnyRequest) -> Response[bytes]:
+    """Prometheus metrics."""
+    return Response(generate_latest(_parts(request).registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _view(account: Account) -> AccountView:
     return AccountView(**{name: getattr(account, name) for name in AccountView.__struct_fields__})
+
+
+router = Router(
+    "/",
+    guards=[operator_guard],
+    security=[{"operator": []}],
+    tags=["operator"],
+    route_handlers=[create, list_accounts, rotate, suspend, resume, audit_log, metrics],
+)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from litestar import Litestar
 
+from tomada.wire import lifecycle_calls
 from tomada.wire.api import build_app, routes
-from tomada.wire.lifecycle_calls import lifecycle_router
 from tomada.wire.openapi import document_of
 from tomada.wire.ports import Ports
 
@@ -16,14 +16,13 @@ def app() -> Litestar:
     """The application over no ports: its routes alone."""
     nothing: Any = None
     names = [name for name in Ports.__struct_fields__ if name != "settings"]
-    return build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_router(nothing, nothing, nothing)])
+    return build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_calls.router])
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Its document, with the lifecycle's routes."""
-    nothing: Any = None
-    return document_of(routes([lifecycle_router(nothing, nothing, nothing)]), "https://tomada.example")
+    return document_of(routes([lifecycle_calls.router]), "https://tomada.example")
 
 
 def test_every_route_is_described(app: Litestar, document: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from tomada.wire import lifecycle_calls
 from tomada.wire.api import INSTANCE_PATH, build_app
-from tomada.wire.lifecycle_calls import lifecycle_router
 from tomada.wire.ports import Ports
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wire.md"
@@ -38,5 +38,5 @@ def test_routes() -> None:
     """Every route of the wire stands in the table with its status, and no other."""
     nothing: Any = None
     names = [name for name in Ports.__struct_fields__ if name != "settings"]
-    app = build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_router(nothing, nothing, nothing)])
+    app = build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_calls.router])
     assert _documented() == _served(app)
