@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -235,7 +236,11 @@ async def _serve(log: Path, ports: int) -> None:
             await loop.create_server(lambda: _Connection(state), "127.0.0.1", 0, backlog=4096) for _ in range(ports)
         ]
         print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in servers]}), flush=True)  # noqa: T201
-        await asyncio.gather(*(server.serve_forever() for server in servers))
+        parent = os.getppid()
+        while os.getppid() == parent:  # noqa: ASYNC110 - a test run that was killed leaves no receiver behind
+            await asyncio.sleep(1.0)
+        for server in servers:
+            server.close()
 
 
 def main() -> None:
