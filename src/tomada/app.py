@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from tomada.accounts import idempotency, manage
+from tomada.accounts.limits import Buckets
 from tomada.accounts.store import AccountStore
 from tomada.adapters import HostSpecs, LifecycleNeighbours, WireMessages, WireSessions
 from tomada.administration import ADDRESS_FILE, sealer_of
@@ -60,8 +61,9 @@ from tomada.wire import callback_calls, lifecycle_calls, operator, ports
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
 from tomada.wire.callback_calls import CallbackParts
+from tomada.wire.failed_logins import FailedLogins
 from tomada.wire.lifecycle_calls import LifecycleParts
-from tomada.wire.operator import OperatorParts
+from tomada.wire.operator_parts import OperatorParts
 from tomada.wire.server import serving
 
 log = structlog.get_logger(__name__)
@@ -263,6 +265,8 @@ def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines) -> por
         sessions=WireSessions(machines.control),
         messages=WireMessages(ground.committer, settings.queue_max, machines.sender.wake),
         queue=machines.messages,
+        logins=FailedLogins(ground.clock, settings.failed_logins_per_minute),
+        rates=Buckets(ground.clock),
         ready=ready,
         settings=ports.WireSettings(trial_ms=round(settings.trial_hours * 3_600_000), public_url=settings.public_url),
     )

@@ -3,7 +3,13 @@
     tomada serve [--sandbox] [--port N] [--data DIR]
     tomada accounts create NAME [--limit N] [--client-token]
     tomada accounts list
-    tomada accounts rotate-token ID
+    tomada accounts limits ID [--instances N] [--created-per-day N|none] [--messages-per-minute N|none]
+    tomada accounts client-token ID on|off
+    tomada accounts rotate-token ID [--overlap-hours H]
+    tomada accounts rotate-signing-secret ID [--overlap-hours H]
+    tomada accounts end-overlap ID
+    tomada accounts suspend ID [--days D]
+    tomada accounts resume ID
     tomada audit verify
 
 What a program may want to read goes to standard output as JSON lines; logs and errors for people go to standard error.
@@ -17,14 +23,18 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import uvloop
 
 from tomada import administration, app
+from tomada.accounts.manage import OVERLAP_HOURS_DEFAULT
 from tomada.errors import TomadaError
 from tomada.kit import logs
 from tomada.postgres.errors import EmbeddedServerError
 from tomada.settings import Settings, SettingsError, load
+
+_LIMITS = ("instances_max", "created_per_day_max", "messages_per_minute_max")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,11 +62,46 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--limit", type=int, metavar="N", help="instances at most")
     create.add_argument("--client-token", action="store_true", help="demand the header Client-Token on instance calls")
     accounts.add_parser("list", help="all integrators, one JSON line each")
-    rotate = accounts.add_parser("rotate-token", help="a new partner token; the old one ends at once")
-    rotate.add_argument("id")
+    _add_changes(accounts)
     audit = commands.add_parser("audit", help="the audit log").add_subparsers(dest="action", required=True)
     audit.add_parser("verify", help="check the chain of hashes")
     return parser
+
+
+def _add_changes(accounts: Any) -> None:
+    """The commands on one account; docs/accounts.md says what each brings about."""
+
+    def command(name: str, words: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = accounts.add_parser(name, help=words)
+        added.add_argument("id")
+        return added
+
+    limits = command("limits", "set limits; none takes one away")
+    limits.add_argument("--instances", type=int, metavar="N", dest="instances_max")
+    limits.add_argument("--created-per-day", type=_limit, metavar="N", dest="created_per_day_max")
+    limits.add_argument("--messages-per-minute", type=_limit, metavar="N", dest="messages_per_minute_max")
+    command("client-token", "demand the header Client-Token, or no more").add_argument("switch", choices=("on", "off"))
+    for name, words in (
+        ("rotate-token", "a new partner token; the old one works on for a while"),
+        ("rotate-signing-secret", "a new secret for signing callbacks, beside the old one for a while"),
+    ):
+        command(name, words).add_argument(
+            "--overlap-hours",
+            type=float,
+            metavar="H",
+            default=OVERLAP_HOURS_DEFAULT,
+            help="default 24; 0: ends at once",
+        )
+    command("end-overlap", "the old partner token and signing secret end now")
+    command("suspend", "it does not pay: its instances stop now, and end after some days").add_argument(
+        "--days", type=float, metavar="D"
+    )
+    command("resume", "it has paid")
+
+
+def _limit(text: str) -> int | str:
+    """A number; `none` stays a text, because argparse means not given by None."""
+    return text if text == "none" else int(text)
 
 
 def _environment(parsed: argparse.Namespace) -> dict[str, str]:
@@ -76,11 +121,31 @@ def _command(parsed: argparse.Namespace, settings: Settings) -> Coroutine[object
         return _serve(settings)
     if parsed.command == "audit":
         return administration.verify_audit(settings, _out)
-    if parsed.action == "create":
-        return administration.create_account(settings, parsed.name, parsed.limit, parsed.client_token, _out)
-    if parsed.action == "list":
-        return administration.list_accounts(settings, _out)
-    return administration.rotate_token(settings, parsed.id, _out)
+    return _account_command(parsed, settings)
+
+
+def _account_command(parsed: argparse.Namespace, settings: Settings) -> Coroutine[object, object, int]:
+    match parsed.action:
+        case "create":
+            return administration.create_account(settings, parsed.name, parsed.limit, parsed.client_token, _out)
+        case "list":
+            return administration.list_accounts(settings, _out)
+        case "limits":
+            given = {name: getattr(parsed, name) for name in _LIMITS if getattr(parsed, name) is not None}
+            limits = {name: None if value == "none" else value for name, value in given.items()}
+            return administration.set_limits(settings, parsed.id, limits, _out)
+        case "client-token":
+            return administration.set_client_token(settings, parsed.id, parsed.switch == "on", _out)
+        case "rotate-token":
+            return administration.rotate_token(settings, parsed.id, parsed.overlap_hours, _out)
+        case "rotate-signing-secret":
+            return administration.rotate_signing_secret(settings, parsed.id, parsed.overlap_hours, _out)
+        case "end-overlap":
+            return administration.end_overlap(settings, parsed.id, _out)
+        case "suspend":
+            return administration.suspend(settings, parsed.id, parsed.days, _out)
+        case _:
+            return administration.resume(settings, parsed.id, _out)
 
 
 async def _serve(settings: Settings) -> int:

@@ -12,6 +12,7 @@
     ├── SubscriptionNeeded      400
     ├── Refused                 400  a lifecycle call that the instance's state forbids
     ├── LimitReached            403  an account's limit
+    ├── TooManyRequests         429  a limit per minute
     ├── Conflict                409  another request with the same Idempotency-Key is being answered
     ├── UnsupportedMediaType    415
     ├── BodyTooLarge            413
@@ -119,6 +120,18 @@ class LimitReached(TomadaError):
 
     status = 403
     code = "limit_reached"
+
+
+class TooManyRequests(TomadaError):
+    """Too many requests; please wait"""
+
+    status = 429
+    code = "too_many_requests"
+    hint = "Wait as many seconds as the header Retry-After says."
+
+    def __init__(self, message: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(TomadaError):

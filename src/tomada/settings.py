@@ -53,6 +53,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Opens /v1/accounts and /metrics (24 characters at least). Unset: nobody."),
     ] = None
 
+    failed_logins_per_minute: Annotated[
+        int, Meta(ge=0, description="Wrong tokens that one address may send in a minute before it hears 429; 0: any.")
+    ] = 600
+
     trial_hours: Annotated[float, Meta(gt=0, description="Trial length. The seed page promises two days.")] = 48.0
     billing_zone: Annotated[
         str, Meta(description="Time zone in which a billing month begins and ends (docs/lifecycle.md).")

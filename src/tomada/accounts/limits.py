@@ -1,50 +1,52 @@
-"""An account's limits per time, as decisions: instances created per day, messages sent per minute.
+"""Limits per minute: the decision, and the buckets that it is taken on.
 
-How many instances it may have at once is not here: the statement that creates one, or that gives an ended one a new
-machine, checks `account.instances_live` itself, because only that holds in a race. These two may be off by a few.
-Counting messages needs no row: each server keeps a `Bucket` per account and asks `admit`.
+Counting messages or failed log-ins needs no row: each server keeps a number per key in memory, so that a limit costs
+nothing, is lost by a restart and holds per server. What an account may have and create is not here: the statement that
+creates an instance checks that itself (instances/store.py).
+
+The number is the time at which the bucket will be full again, so that filling it needs no work and no rounding: taking
+one moves that time on by a minute divided by the limit, and it may lie a minute ahead at most.
 """
 
-from msgspec import Struct
+from tomada.kit.clock import Clock
 
-from tomada.errors import LimitReached
-
-MINUTE_MS = 60_000
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What the account's row allows."""
-
-    created_per_day_max: int = 1000
-    messages_per_minute_max: int = 600
+MINUTE_MS = 60_000.0
+KEYS_MAX = 10_000
 
 
-class Bucket(Struct, frozen=True):
-    """Messages that may be sent at once, as thousandths, and when that was true."""
+def admit(full_ms: float, per_minute: int, now_ms: float) -> tuple[float, float]:
+    """Takes one out of a bucket that is full again at `full_ms`; returns the same for the bucket to keep, and the wait.
 
-    milli: int
-    at_ms: int
-
-
-def check_created_today(limits: Limits, created_today: int) -> None:
-    """Raises LimitReached if one more instance would be too many; counts the last 24 hours, deleted ones included."""
-    if created_today >= limits.created_per_day_max:
-        raise LimitReached(f"This account may create {limits.created_per_day_max} instances a day")
-
-
-def admit(bucket: Bucket | None, limits: Limits, now_ms: int) -> tuple[Bucket, int]:
-    """Takes one message out of the account's bucket; returns the bucket to keep, and 0 or the milliseconds to wait.
-
-    A bucket holds a minute's worth and fills evenly. A clock that jumps back fills nothing and takes nothing.
+    The wait is 0 if one was taken, else the milliseconds until one can be. A bucket holds a minute's worth. A clock
+    that jumps back fills nothing.
     """
-    rate = limits.messages_per_minute_max
-    full = rate * 1000
-    if bucket is None:
-        bucket = Bucket(full, now_ms)
-    passed_ms = max(0, now_ms - bucket.at_ms)
-    milli = min(full, bucket.milli + passed_ms * full // MINUTE_MS)
-    if milli >= 1000:
-        return Bucket(milli - 1000, now_ms), 0
-    if rate == 0:
-        return Bucket(0, now_ms), MINUTE_MS
-    return Bucket(milli, now_ms), -(-(1000 - milli) * MINUTE_MS // full)
+    full_ms = max(full_ms, now_ms)
+    if per_minute == 0:
+        return full_ms, MINUTE_MS
+    taken_ms = full_ms + MINUTE_MS / per_minute
+    wait_ms = taken_ms - now_ms - MINUTE_MS
+    return (full_ms, wait_ms) if wait_ms > 1e-3 else (taken_ms, 0.0)
+
+
+class Buckets:
+    """Buckets by key, at most KEYS_MAX; beyond that the oldest one is forgotten, and is full again."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._full_ms: dict[str, float] = {}
+
+    def take(self, key: str, per_minute: int) -> float:
+        """Takes one; returns 0, or the seconds to wait if there is none."""
+        full_ms, wait_ms = self._admit(key, per_minute)
+        self._full_ms.pop(key, None)
+        self._full_ms[key] = full_ms
+        if len(self._full_ms) > KEYS_MAX:
+            del self._full_ms[next(iter(self._full_ms))]
+        return wait_ms / 1000
+
+    def wait_s(self, key: str, per_minute: int) -> float:
+        """As `take`, taking nothing."""
+        return self._admit(key, per_minute)[1] / 1000
+
+    def _admit(self, key: str, per_minute: int) -> tuple[float, float]:
+        return admit(self._full_ms.get(key, 0.0), per_minute, self._clock.monotonic_s() * 1000)

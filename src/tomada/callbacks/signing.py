@@ -3,7 +3,8 @@
 `z-api-token` carries the instance's token, because deployed receivers authenticate by it (it goes to the integrator's
 own URL only). Beside it stands the signature of the Standard Webhooks specification 1.0.0 (standardwebhooks.com):
 HMAC-SHA256 over `id.timestamp.body` under the account's secret, `v1,<base64>`; during a rotation the account has two
-secrets, and the header two signatures. `webhook-id` is the same on every attempt, `webhook-timestamp` is the attempt's.
+secrets, the older one with its end (`<secret>@<epoch ms>`, written by accounts/manage.py), and the header has two
+signatures until then. `webhook-id` is the same on every attempt, `webhook-timestamp` is the attempt's.
 """
 
 import base64
@@ -23,11 +24,15 @@ ORDER_HEADER = "tomada-order"
 class Credentials:
     """What a lane's requests are signed with, opened once per lane taken. Not for logs: no repr, no comparison."""
 
-    __slots__ = ("keys", "token")
+    __slots__ = ("_keys", "token")
 
     def __init__(self, token: str, secrets: str) -> None:
         self.token = token
-        self.keys = tuple(_key(secret) for secret in secrets.split())
+        self._keys = tuple(_key(secret) for secret in secrets.split())
+
+    def keys(self, now_ms: int) -> tuple[bytes, ...]:
+        """The keys to sign with at this time."""
+        return tuple(key for key, until_ms in self._keys if until_ms is None or now_ms < until_ms)
 
 
 def open_credentials(sealer: Sealer, lane: Lane) -> Credentials:
@@ -59,7 +64,7 @@ def headers(
         "z-api-token": credentials.token,
         "webhook-id": callback.event_id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": signature(credentials.keys, callback.event_id, timestamp_s, body),
+        "webhook-signature": signature(credentials.keys(now_ms), callback.event_id, timestamp_s, body),
         ATTEMPT_HEADER: str(callback.attempts + 1),
     }
     if origin:
@@ -79,6 +84,7 @@ def _order(callback: Waiting, overtaken: str | None) -> str | None:
     return f"overtakes {overtaken}" if overtaken else None
 
 
-def _key(secret: str) -> bytes:
-    """The bytes of a `whsec_...` secret; missing base64 padding is forgiven, as in the reference library."""
-    return base64.b64decode(secret.removeprefix("whsec_") + "==")
+def _key(secret: str) -> tuple[bytes, int | None]:
+    """A `whsec_...` secret and its end; missing base64 padding is forgiven, as the reference library does."""
+    value, _, until_ms = secret.partition("@")
+    return base64.b64decode(value.removeprefix("whsec_") + "=="), int(until_ms) if until_ms else None

@@ -18,18 +18,11 @@ _NO_HASH = bytes(32)
 _SHOWN_LENGTH_MAX = 200  # of a wrong Client-Token that is shown to its sender
 
 
-async def authorize(store: InstanceStore, instance_id: str, token: str, client_token: str | None) -> Instance:
-    """The instance of a call, usable now.
+async def authorize(store: InstanceStore, instance_id: str, token: str, client_token: str | None) -> Found:
+    """The instance of a call, usable now, with what its account allows.
 
     Raises NotFound, ClientTokenMissing, ClientTokenWrong, SubscriptionNeeded.
     """
-    instance = await identify(store, instance_id, token, client_token)
-    require_usable(instance)
-    return instance
-
-
-async def identify(store: InstanceStore, instance_id: str, token: str, client_token: str | None) -> Instance:
-    """The instance of a call, whatever its lifecycle says; for the calls that bring one back."""
     found = None
     if _OPAQUE.fullmatch(instance_id) and _OPAQUE.fullmatch(token):
         found = await store.find(instance_id)
@@ -37,7 +30,8 @@ async def identify(store: InstanceStore, instance_id: str, token: str, client_to
     if not hmac.compare_digest(token_hash(token), expected) or found is None:
         raise NotFound
     _check_client_token(found, client_token)
-    return found.instance
+    require_usable(found.instance)
+    return found
 
 
 def require_usable(instance: Instance) -> None:

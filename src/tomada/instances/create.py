@@ -20,6 +20,12 @@ NAME_LENGTH_MAX = 255
 MESSAGE_LENGTH_MAX = 4096
 URL_LENGTH_MAX = 2048
 
+_REFUSED = {
+    "instances": "Your account may not have more instances",
+    "day": "Your account may not create more instances today",
+    "suspended": "Your account is suspended until its invoice is paid",
+}
+
 # Runs a Statement with its arguments and gives its row: GroupCommit.execute, or within a transaction of the caller's.
 Execute = Callable[..., Awaitable[Any]]
 # Raises AddressRefused for a URL that must not be called; see kit/addresses.py.
@@ -44,7 +50,7 @@ async def create(
     values = msgspec.structs.astuple(clean)
     row = await execute(CREATE, instance_id, account_id, token_hash(token), sealed, trial_ms, *values)
     if row is None or row["due_ms"] is None:
-        raise LimitReached("Your account may not have more instances")
+        raise LimitReached(_REFUSED.get(row["refused"]) if row else None)
     return Created(instance_id, token, row["due_ms"])
 
 

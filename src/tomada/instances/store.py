@@ -26,20 +26,23 @@ _COLUMNS = ", ".join(
 _FROM = "from instance i left join session s on s.instance_id = i.id"
 
 # One statement, so that it can share a transaction with others (group commit) and be repeated after a broken
-# connection: a row that is there already is given back and not counted twice. Null: the account's limit is reached, or
-# it is suspended.
+# connection: a row that is there already is given back and not counted twice. Null: refused, with the reason.
+# How many there are holds in a race, by the account's row; how many were created in 24 hours, deleted ones included,
+# may be exceeded by as many as are created at the same moment.
 CREATE = Statement(
     "create instance",
     """
 with already as (
     select due_ms from instance where id = $1
+), clock as (
+    select lifecycle_now_ms() as now_ms
 ), room as (
     update account set instances_live = instances_live + 1
     where id = $2 and instances_live < instances_max and suspended_until_ms is null
       and not exists (select 1 from already)
+      and case when created_per_day_max is null then true else created_per_day_max > (
+          select count(*) from instance, clock where account_id = $2 and created_ms > now_ms - 86400000) end
     returning id
-), clock as (
-    select lifecycle_now_ms() as now_ms
 ), made as (
     insert into instance (id, account_id, token_hash, token_sealed, created_ms, due_ms, name, session_name,
         delivery_callback_url, received_callback_url, received_and_delivery_callback_url, disconnected_callback_url,
@@ -51,14 +54,17 @@ with already as (
     from room, clock
     returning due_ms
 )
-select coalesce((select due_ms from made), (select due_ms from already)) as due_ms
+select coalesce((select due_ms from made), (select due_ms from already)) as due_ms,
+    case when not exists (select 1 from made) then (
+        select case when suspended_until_ms is not null then 'suspended' when instances_live >= instances_max
+            then 'instances' else 'day' end from account where id = $2) end as refused
 """,
     idempotent=True,
 )
 
 # By id alone: the token's hash is compared by the caller, so that a wrong id and a wrong token look the same.
 _AUTHORIZE = f"""
-select i.token_hash, a.client_token_hash, {_COLUMNS}
+select i.token_hash, a.client_token_hash, a.messages_per_minute_max, {_COLUMNS}
 {_FROM} join account a on a.id = i.account_id
 where i.id = $1 and i.state <> 'deleted'
 """
@@ -79,11 +85,12 @@ _SETTABLE = frozenset(Instance.__struct_fields__) - {"id", "account_id", "state"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An instance with what its caller's credentials are compared with."""
+    """An instance with what its caller's credentials are compared with, and its account's limit (None: none)."""
 
     instance: Instance
     token_hash: bytes
     client_token_hash: bytes | None
+    messages_per_minute_max: int | None
 
 
 class InstanceStore:
@@ -95,7 +102,9 @@ class InstanceStore:
     async def find(self, instance_id: str) -> Found | None:
         """An instance that is not deleted, by id, for authorization only."""
         row = await self._pool.fetchrow(_AUTHORIZE, instance_id)
-        return Found(_instance(row), row["token_hash"], row["client_token_hash"]) if row else None
+        if row is None:
+            return None
+        return Found(_instance(row), row["token_hash"], row["client_token_hash"], row["messages_per_minute_max"])
 
     async def count(self, account_id: str, query: str | None, is_device: bool | None) -> int:
         """How many of the account's instances match (name part or whole id; kind)."""

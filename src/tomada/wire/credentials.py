@@ -21,24 +21,37 @@ AnyConnection = ASGIConnection[Any, Any, Any, Any]
 async def partner_guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Raises Unauthorized unless the headers carry a partner credential."""
     ports: Ports = connection.app.state.ports
-    connection.state.account = await authenticate(
-        ports.accounts, connection.headers.get("authorization"), connection.headers.get("client-token")
-    )
+    authorization, client_token = connection.headers.get("authorization"), connection.headers.get("client-token")
+    with ports.logins.guarding(peer_of(connection), authorization, client_token):
+        connection.state.account = await authenticate(ports.accounts, authorization, client_token)
 
 
 async def instance_guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
     """Raises as instances.authorize unless the path and the Client-Token belong to a usable instance."""
     ports: Ports = connection.app.state.ports
     path: dict[str, str] = connection.path_params
-    connection.state.instance = await authorize(
-        ports.instances, path["instance_id"], path["token"], connection.headers.get("client-token")
-    )
+    client_token = connection.headers.get("client-token")
+    with ports.logins.guarding(peer_of(connection), path["instance_id"], path["token"], client_token):
+        found = await authorize(ports.instances, path["instance_id"], path["token"], client_token)
+    connection.state.instance = found.instance
+    connection.state.messages_per_minute_max = found.messages_per_minute_max
+
+
+def peer_of(connection: AnyConnection) -> str:
+    """The address that the connection comes from: a reverse proxy's, if there is one."""
+    return connection.client.host if connection.client else ""
 
 
 def account_of(request: AnyRequest) -> Account:
     """The account that partner_guard found."""
     account: Account = request.state.account
     return account
+
+
+def messages_per_minute_of(request: AnyRequest) -> int | None:
+    """The limit of the instance's account."""
+    limit: int | None = request.state.messages_per_minute_max
+    return limit
 
 
 def instance_of(request: AnyRequest) -> Instance:

@@ -4,13 +4,14 @@ Whatever is not ours or the router's becomes a 500 without details; what happene
 """
 
 import asyncio
+import math
 from typing import Any
 
 import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from tomada.errors import TomadaError, Unavailable
+from tomada.errors import TomadaError, TooManyRequests, Unavailable
 from tomada.postgres.pool import is_connection_lost
 from tomada.wire.reading import AnyRequest
 
@@ -24,6 +25,8 @@ Failure = Response[dict[str, Any]]
 def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
     """An error of our own tree: its status and words; /v1 also names it and says what to do."""
     headers = {"Retry-After": "1"} if isinstance(error, Unavailable) else None
+    if isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.status == 401:  # RFC 9110 wants it beside a 401
         headers = {"WWW-Authenticate": "Bearer"}
     body = {"error": error.message}

@@ -49,6 +49,7 @@ _FAILURES = {
     403: "The Client-Token is wrong, or a limit is reached",
     413: "The body is too large",
     415: "The body is not JSON",
+    429: "A limit per minute is reached; Retry-After says how long to wait",
     503: "Not available just now; nothing was done",
 }
 

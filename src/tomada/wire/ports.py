@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from tomada.accounts.limits import Buckets
 from tomada.accounts.store import AccountStore
 from tomada.engine.port import Content
 from tomada.instances.create import CheckUrl
@@ -14,6 +15,7 @@ from tomada.messages.accept import Accepted
 from tomada.messages.store import Outgoing
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.pool import Pool
+from tomada.wire.failed_logins import FailedLogins
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,5 +91,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     messages: Messages
     queue: Queue
+    logins: FailedLogins
+    rates: Buckets  # messages per minute, by account
     ready: Callable[[], Awaitable[bool]]
     settings: WireSettings = WireSettings()

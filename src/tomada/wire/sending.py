@@ -11,8 +11,9 @@ from litestar import post
 from litestar.handlers import HTTPRouteHandler
 
 from tomada.engine.port import GroupMention, Quote, Text
+from tomada.errors import TooManyRequests
 from tomada.wire.bodies import SendText
-from tomada.wire.credentials import instance_of
+from tomada.wire.credentials import instance_of, messages_per_minute_of
 from tomada.wire.openapi import operation
 from tomada.wire.phones import chat_of
 from tomada.wire.reading import AnyRequest, ports_of, read_body
@@ -30,8 +31,19 @@ async def send_text(request: AnyRequest) -> Sent | Done:
     content = _text(body, chat)
     if not instance.enqueue_when_disconnected and not instance.connected:
         return Done(value=False)
+    check_rate(request)
     accepted = await ports_of(request).messages.accept(instance.id, chat, content, seconds(body.delay_message))
     return Sent(accepted.zaap_id, accepted.message_id, accepted.message_id)
+
+
+def check_rate(request: AnyRequest) -> None:
+    """Counts a message of the instance's account. Raises TooManyRequests if it has no more of this minute's."""
+    limit = messages_per_minute_of(request)
+    if limit is None:
+        return
+    wait_s = ports_of(request).rates.take(instance_of(request).account_id, limit)
+    if wait_s:
+        raise TooManyRequests(f"Your account may send {limit} messages a minute", wait_s)
 
 
 def seconds(value: float | None) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 from tests.integration.wire.client import Client
 from tests.integration.wire.stub_sessions import StubMessages, StubSessions
 from tomada.accounts import manage
+from tomada.accounts.limits import Buckets
 from tomada.accounts.model import NewAccount
 from tomada.accounts.store import AccountStore
 from tomada.instances.store import InstanceStore
@@ -21,6 +22,7 @@ from tomada.postgres.launcher import EmbeddedServer
 from tomada.postgres.pool import Pool, connect
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
+from tomada.wire.failed_logins import FailedLogins
 from tomada.wire.ports import Ports, WireSettings
 from tomada.wire.server import serving
 
@@ -83,6 +85,8 @@ async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIter
         sessions=sessions,
         messages=messages,
         queue=messages,
+        logins=FailedLogins(SystemClock(), 0),
+        rates=Buckets(SystemClock()),
         ready=ready,
         settings=WireSettings(body_bytes_max=BODY_BYTES_MAX),
     )

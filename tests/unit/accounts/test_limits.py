@@ -1,48 +1,77 @@
-"""An account's limits per time."""
+"""An account's limits per minute."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomada.accounts.limits import Bucket, Limits, admit, check_created_today
-from tomada.errors import LimitReached
+from tomada.accounts import limits
+from tomada.accounts.limits import Buckets, admit
 
 
-def test_the_limit_of_a_day_is_the_last_one_allowed() -> None:
-    """With 10 a day, the tenth is made and the eleventh refused."""
-    limits = Limits(created_per_day_max=10)
-    check_created_today(limits, 9)
-    with pytest.raises(LimitReached):
-        check_created_today(limits, 10)
+class HeldClock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def now_ms(self) -> int:
+        return int(self.s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.s
 
 
 def test_a_minute_s_worth_at_once_then_evenly() -> None:
     """60 a minute: sixty now, the next after a second."""
-    limits, bucket = Limits(messages_per_minute_max=60), None
+    full_ms = 0.0
     for _ in range(60):
-        bucket, wait_ms = admit(bucket, limits, 1000)
+        full_ms, wait_ms = admit(full_ms, 60, 1000)
         assert wait_ms == 0
-    bucket, wait_ms = admit(bucket, limits, 1000)
+    full_ms, wait_ms = admit(full_ms, 60, 1000)
     assert wait_ms == 1000
-    assert admit(bucket, limits, 1999)[1] == 1
-    assert admit(bucket, limits, 2000)[1] == 0
+    assert admit(full_ms, 60, 1999)[1] == 1
+    assert admit(full_ms, 60, 2000)[1] == 0
 
 
 def test_zero_means_none() -> None:
     """An account that may send nothing is told to wait, never divided by."""
-    assert admit(None, Limits(messages_per_minute_max=0), 0)[1] > 0
+    assert admit(0.0, 0, 0)[1] > 0
+
+
+def test_asking_often_costs_nothing() -> None:
+    """One a minute, asked every millisecond: the second is taken after exactly a minute."""
+    full_ms, _ = admit(0.0, 1, 0)
+    for now_ms in range(1, 60_000, 7):
+        full_ms, wait_ms = admit(full_ms, 1, now_ms)
+        assert wait_ms > 0
+    assert admit(full_ms, 1, 60_000)[1] == 0
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=300), st.integers(1, 120))
 def test_never_more_than_two_minutes_worth_in_a_minute(steps_ms: list[int], rate: int) -> None:
-    """Full bucket plus a minute's filling bounds any window of a minute; polling often loses nothing by rounding."""
-    limits, bucket, now_ms = Limits(messages_per_minute_max=rate), None, 0
+    """A full bucket plus a minute's filling bounds any window of a minute."""
+    full_ms, now_ms = 0.0, 0
     sent: list[int] = []
     for step_ms in steps_ms:
         now_ms += step_ms
-        bucket, wait_ms = admit(bucket, limits, now_ms)
-        assert isinstance(bucket, Bucket)
+        full_ms, wait_ms = admit(full_ms, rate, now_ms)
         if wait_ms == 0:
             sent.append(now_ms)
     for first in sent:
         assert sum(first <= when < first + 60_000 for when in sent) <= 2 * rate
+
+
+def test_each_key_has_its_own_bucket_and_all_are_bounded() -> None:
+    """One key's use is not another's; beyond the bound the oldest key is forgotten."""
+    clock = HeldClock()
+    buckets = Buckets(clock)
+    assert buckets.take("a", 1) == 0
+    assert buckets.take("a", 1) == 60
+    assert buckets.take("b", 1) == 0
+    assert buckets.wait_s("c", 1) == 0
+    assert buckets.take("c", 1) == 0
+    clock.s += 60
+    assert buckets.take("a", 1) == 0
+    for number in range(limits.KEYS_MAX):
+        buckets.take(str(number), 1)
+    assert buckets.wait_s("a", 1) == 0
+    assert len(buckets._full_ms) == limits.KEYS_MAX
