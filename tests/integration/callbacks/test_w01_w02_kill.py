@@ -3,7 +3,7 @@
 Killed in turn, at random: one of two dispatchers, the recorder (which stands for the host), PostgreSQL. The receiver's
 own record decides (tests/history.py). The short form runs some seconds; the long one is
 
-    TOMADA_KILL_TEST="1800 20000 5 40" .venv/bin/python -m pytest -s tests/integration/callbacks/test_w01_w02_kill.py
+    KILL_TEST="1800 20000 5 40" .venv/bin/python -m pytest -s tests/integration/callbacks/test_w01_w02_kill.py
 
 (seconds, events, shortest and longest pause between kills in seconds).
 """
@@ -29,7 +29,7 @@ from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect, is_connection_lost
 
 SECONDS, EVENTS, PAUSE_MIN, PAUSE_MAX = (
-    float(text) for text in os.environ.get("TOMADA_KILL_TEST", "12 2000 0.5 2").split()
+    float(text) for text in os.environ.get("KILL_TEST", "12 2000 0.5 2").split()
 )
 LEASE_S = 15.0 if PAUSE_MAX > 10 else 2.0
 INSTANCES = 10
