@@ -120,17 +120,22 @@ class Product:
         process.stdout.close()
         return status
 
-    def create_account(self, *arguments: str) -> "Account":
-        """`tomada accounts create`, beside the running server."""
+    def command(self, *arguments: str, status: int = 0) -> Any:
+        """`tomada ...` beside the running server, which must end with this status; the first line that it prints."""
         done = subprocess.run(
-            [*TOMADA, "accounts", "create", "Test", *arguments],
+            [*TOMADA, *arguments],
             capture_output=True,
             env={**os.environ, **self._environment, "TOMADA_DATA_DIR": str(self.data)},
             timeout=START_S,
             check=False,
         )
-        assert done.returncode == 0, done.stderr.decode()
-        made = json.loads(done.stdout)
+        assert done.returncode == status, done.stderr.decode()
+        lines = done.stdout.splitlines()
+        return json.loads(lines[0]) if lines else None
+
+    def create_account(self, *arguments: str) -> "Account":
+        """`tomada accounts create`, beside the running server."""
+        made = self.command("accounts", "create", "Test", *arguments)
         return Account(self, made["id"], made["partnerToken"], made["clientToken"])
 
     def phone(self, number: str, name: str = "Someone") -> "Phone":

@@ -74,8 +74,9 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A product of its own, because its clock is moved."""
-    with running(tmp_path_factory.mktemp("authorization") / "data") as product:
+    """A product of its own, because its clock is moved, and because it must hear many wrong credentials a minute."""
+    environment = {"TOMADA_FAILED_LOGINS_PER_MINUTE": "0"}
+    with running(tmp_path_factory.mktemp("authorization") / "data", environment) as product:
         mine, theirs = product.create_account(), product.create_account()
         guarded = product.create_account("--client-token")
         document = http("GET", f"{product.base}/v1/openapi.json").body
