@@ -143,11 +143,15 @@ class SessionControl:
         session = await self._host.hosted(instance_id)
         if session is None or (epoch is not None and session.epoch >= epoch):
             return ""
+        machine = session.machine
         told = await self._unlink(session, connect=True, insist=not force)
         try:
             await self._drained(session)
         finally:
             await self._host.let_go(session)
+        if machine is not None and self._host.settings.instances_per_machine == 1:
+            machine.recycle_due = "the instance that it was dedicated to was removed"
+            machine.recycle()  # nobody else is given its memory
         return "" if told else "WhatsApp could not be told; a linked device may remain on the phone"
 
     async def erase_files(self, instance_id: str, epoch: int | None = None) -> int:
