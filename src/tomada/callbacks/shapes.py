@@ -102,7 +102,10 @@ def received_from_api(
     chat_name: str = "",
     reference_id: str | None = None,
 ) -> Body:
-    """ReceivedCallback with fromMe and fromApi: a message that this instance sent for the API."""
+    """ReceivedCallback with fromMe and fromApi: a message that this instance sent for the API.
+
+    An edit carries the id of the message that it changes, as every edit does.
+    """
     return _received(
         facts,
         chat=chat,
@@ -112,7 +115,7 @@ def received_from_api(
         is_group=chat.endswith(GROUP_ENDING),
         from_me=True,
         from_api=True,
-        message_id=message_id,
+        message_id=content.edits_wa_id or message_id,
         at_ms=at_ms,
         chat_name=chat_name,
         sender_name=facts.own_name,

@@ -7,9 +7,16 @@ from tomada.engine.neonize_protos import common, e2e
 from tomada.engine.port import Content, Text
 
 
+def chat_of(chat: str, content: Content) -> str:
+    """Where a message goes: to its chat, or for an answer in private to a group's message, to whoever wrote that."""
+    return content.quote.sender if _in_private(chat, content) and content.quote else chat
+
+
 def message_of(chat: str, content: Content, now_ms: int) -> Any:
     """An e2e.Message; raises EngineRefused when an address in it means nothing."""
     body = _text(content)
+    if _in_private(chat, content):  # names the group, so that the quote leads back to it
+        body.extendedTextMessage.contextInfo.remoteJID = jid_text(chat)
     return _edit(chat, content.edits_wa_id, body, now_ms) if content.edits_wa_id else body
 
 
@@ -29,6 +36,12 @@ def _text(text: Text) -> Any:
         context.participant = jid_text(text.quote.sender)
         context.quotedMessage.conversation = text.quote.text
     return e2e.Message(extendedTextMessage=e2e.ExtendedTextMessage(text=text.message, contextInfo=context))
+
+
+def _in_private(chat: str, content: Content) -> bool:
+    """A quote whose author is not known is told to be by the chat itself: such an answer stays in the group."""
+    quote = content.quote
+    return content.private_answer and chat.endswith("-group") and quote is not None and quote.sender != chat
 
 
 def _edit(chat: str, wa_id: str, body: Any, now_ms: int) -> Any:

@@ -20,7 +20,7 @@ import structlog
 from tomada.engine import neonize_events, neonize_library
 from tomada.engine.neonize_addresses import Own, address, jid_of
 from tomada.engine.neonize_client import Clients
-from tomada.engine.neonize_content import message_of
+from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_library import SendError
 from tomada.engine.neonize_protos import glue
 from tomada.engine.neonize_received import received
@@ -54,6 +54,7 @@ PHONES_CACHED_MAX = 10_000
 # The library's words when a message surely did not leave, or may have left.
 _NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
+_NO_SUCH_NUMBER = "no LID found for"  # the library looks every number up before it encrypts for it
 T = TypeVar("T")
 
 
@@ -109,7 +110,7 @@ class NeonizeSession:
 
     async def send(self, chat: str, content: Content) -> Sent:
         """Send one message; one at a time. Raises NotConnected (surely not sent), EngineRefused or OutcomeUnknown."""
-        to, message = jid_of(chat), message_of(chat, content, self._clock.now_ms())
+        to, message = jid_of(chat_of(chat, content)), message_of(chat, content, self._clock.now_ms())
         await self._last_send_is_back()
         self._must_be(self._client.paired, "not connected")
         self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
@@ -288,6 +289,8 @@ def send_failure(words: str) -> Exception:
         return OutcomeUnknown(words)
     if any(part in words for part in _NOT_SENT):
         return NotConnected(words)
+    if _NO_SUCH_NUMBER in words:  # what DeliveryCallback says then on this wire, and clients look for
+        return EngineRefused("Phone number does not exist")
     return EngineRefused(words)
 
 

@@ -109,6 +109,13 @@ def test_received_from_api_is_like_a_message_of_ours() -> None:
     same(body, "ReceivedCallback text, sent by me through the API")
 
 
+def test_an_edit_through_the_api_carries_the_id_of_the_message_that_it_changes() -> None:
+    """Receivers find the message to change by messageId, whoever edited it."""
+    content = Text(message="better", edits_wa_id=OTHER_MESSAGE)
+    body = shapes.received_from_api(FACTS, chat=THEM, message_id=MESSAGE, content=content, at_ms=AT_MS)
+    assert (body["messageId"], body["isEdit"], body["text"]) == (OTHER_MESSAGE, True, {"message": "better"})
+
+
 def test_both_names_of_the_lid_are_sent() -> None:
     """chatLid is the contact's identity for newer receivers, senderLid for older ones."""
     body = shapes.received(FACTS, message(of_them("x"), sender_lid=None), message_id=MESSAGE)

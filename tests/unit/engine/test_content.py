@@ -3,7 +3,7 @@
 import pytest
 
 from tomada.engine.neonize_addresses import jid_of, jid_text
-from tomada.engine.neonize_content import message_of
+from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_protos import e2e
 from tomada.engine.neonize_store import is_postgres, store_text
 from tomada.engine.port import EngineRefused, GroupMention, Quote, Text
@@ -23,6 +23,24 @@ def test_text_with_everything() -> None:
     assert (context.stanzaID, context.participant, context.quotedMessage.conversation) == ("W", "2@lid", "asked")
     assert list(context.mentionedJID) == ["1@s.whatsapp.net"]
     assert [(one.groupJID, one.groupSubject) for one in context.groupMentions] == [("3@g.us", "Team")]
+
+
+def test_an_answer_in_private() -> None:
+    """It goes to whoever wrote the group's message, and its quote names the group; otherwise to its chat as ever."""
+    quote = Quote("W", "551188", "asked")
+    text = Text("just you", quote, private_answer=True)
+
+    assert chat_of("12-group", text) == "551188"
+    context = message_of("12-group", text, 1).extendedTextMessage.contextInfo
+    assert (context.stanzaID, context.participant, context.remoteJID) == ("W", "551188@s.whatsapp.net", "12@g.us")
+    for chat, other in (
+        ("12-group", Text("all", quote)),
+        ("12-group", Text("all", private_answer=True)),
+        ("12-group", Text("author not known", Quote("W", "12-group"), private_answer=True)),
+        ("551199", text),
+    ):
+        assert chat_of(chat, other) == chat
+        assert not message_of(chat, other, 1).extendedTextMessage.contextInfo.remoteJID
 
 
 def test_edit() -> None:

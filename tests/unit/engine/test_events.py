@@ -147,6 +147,11 @@ def test_what_a_failed_send_means(words: str, kind: type[Exception]) -> None:
     assert type(send_failure(words)) is kind
 
 
+def test_a_number_without_whatsapp_is_told_in_the_wires_words() -> None:
+    """Clients look for these; the library's speak of its own affairs."""
+    assert str(send_failure("no LID found for 1@s.whatsapp.net from server")) == "Phone number does not exist"
+
+
 def test_what_the_end_of_a_pump_means() -> None:
     """An event that cannot be encoded ends the pump; where its name says what happened, that is told."""
     words = "proto: required field neonize.{}.{} not set"
