@@ -8,7 +8,7 @@
     ├── Unauthorized            401  partner credential
     ├── ClientTokenMissing      400
     ├── ClientTokenWrong        403
-    ├── NotFound                400  instance (the wire's status; never 404, see docs/wire.md)
+    ├── NotFound                400  instance (the wire's status, see docs/wire.md; /v1 answers 404)
     ├── SubscriptionNeeded      400
     ├── Refused                 400  a lifecycle call that the instance's state forbids
     ├── LimitReached            403  an account's limit

@@ -119,7 +119,7 @@ def test_another_account_sees_nothing(product: Product, history: Instance) -> No
         stranger.post(f"{base}/test-event", {"url": "http://127.0.0.1:1/x"}),
         stranger.get(f"{base}/erasure-receipt"),
     ):
-        assert reply.status == 400
+        assert reply.status == 404
         assert reply.body["error"] == "not_found"
         assert reply.body["message"]
 
@@ -172,3 +172,21 @@ def test_metrics_count_what_happened(product: Product, history: Instance) -> Non
     assert 'tomada_callback_attempts_total{outcome="delivered"}' in text
     assert 'tomada_sessions{condition="connected"}' in text
     assert history.account.partner_token not in text
+
+
+@pytest.mark.parametrize("number", [-1, 2**53, 2**63, 10**30, 1.5, "x"])
+def test_numbers_out_of_range_are_refused_in_words(product: Product, history: Instance, number: object) -> None:
+    """Whatever the database could not hold is a 400 with code, message and hint, and never reaches it."""
+    base = f"{product.base}/v1/instances/{history.id}"
+    for method, path, body in (
+        ("POST", "replays", {"fromNumber": number}),
+        ("POST", "replays", {"untilNumber": number}),
+        ("POST", "replays", {"sinceMs": number}),
+        ("POST", "urls/enable", {"url": "https://example.com/x", "recoverSinceMs": number}),
+        ("DELETE", "dead-letters", {"beforeMs": number}),
+        ("DELETE", "dead-letters", {"eventNumbers": [number]}),
+    ):
+        reply = http(method, f"{base}/{path}", body, headers=history.account.headers)
+        assert reply.status == 400, (path, body, reply)
+        assert reply.body.keys() == {"error", "message", "hint"}
+        assert list(body)[-1] in reply.body["message"]

@@ -5,11 +5,12 @@ Times are epoch milliseconds, lists come in pages (`next` of one is `cursor` of 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from litestar import Router, delete, get, post
 from litestar.params import FromPath
+from msgspec import Meta
 
 from tomada.callbacks import history, replay
 from tomada.callbacks.history import AttemptView, DeadLetterPage, EventPage, LaneView
@@ -26,15 +27,18 @@ from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_
 _SECURITY = [{"partner": list[str]()}]
 _LAST = (1 << 53) - 1  # the largest number that every JSON reader keeps exact
 _INSTANCE = "/v1/instances/{instance_id:str}"
+_EVENT_NUMBERS_MAX = 10_000
+# Numbers of events and times: what is larger would not fit the database's columns.
+Number = Annotated[int, Meta(ge=0, le=_LAST)]
 
 
 class ReplayBody(msgspec.Struct, kw_only=True, rename="camel"):
     """POST replays. `only`: all, missing (never delivered) or dead; a range of event numbers; a time; another URL."""
 
     only: str = "all"
-    from_number: int = 1
-    until_number: int = _LAST
-    since_ms: int = 0
+    from_number: Number = 1
+    until_number: Number = _LAST
+    since_ms: Number = 0
     url: str | None = None
 
 
@@ -42,14 +46,14 @@ class UrlBody(msgspec.Struct, kw_only=True, rename="camel"):
     """A URL; `recoverSinceMs` also sends its dead letters since then again."""
 
     url: str
-    recover_since_ms: int | None = None
+    recover_since_ms: Number | None = None
 
 
 class PurgeBody(msgspec.Struct, kw_only=True, rename="camel"):
     """DELETE dead-letters: those of some events, or those from before a time, or all."""
 
-    event_numbers: list[int] | None = None
-    before_ms: int = _LAST
+    event_numbers: Annotated[list[Number], Meta(max_length=_EVENT_NUMBERS_MAX)] | None = None
+    before_ms: Number = _LAST
 
 
 class Asked(msgspec.Struct, frozen=True):

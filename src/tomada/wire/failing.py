@@ -11,7 +11,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from tomada.errors import TomadaError, TooManyRequests, Unavailable
+from tomada.errors import NotFound, TomadaError, TooManyRequests, Unavailable
 from tomada.postgres.pool import is_connection_lost
 from tomada.wire.reading import AnyRequest
 
@@ -29,13 +29,13 @@ def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.status == 401:  # RFC 9110 wants it beside a 401
         headers = {"WWW-Authenticate": "Bearer"}
-    body = {"error": error.message}
-    if request.url.path.startswith("/v1/"):
-        body = {"error": error.code, "message": error.message, "hint": error.hint}
-    return _failure(error.status, body, headers)
+    if not request.url.path.startswith("/v1/"):
+        return _failure(error.status, {"error": error.message}, headers)
+    status = 404 if isinstance(error, NotFound) else error.status  # the wire's clients know 400, ours what HTTP means
+    return _failure(status, {"error": error.code, "message": error.message, "hint": error.hint}, headers)
 
 
-def answer_http(_request: AnyRequest, error: HTTPException) -> Failure:
+def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
     """What the router says: unknown route, wrong method, or a request it cannot read."""
     if isinstance(error, NotFoundException):
         return _failure(404, UNKNOWN_ROUTE)
@@ -43,7 +43,7 @@ def answer_http(_request: AnyRequest, error: HTTPException) -> Failure:
         return _failure(405, {"error": "Method Not Allowed"}, error.headers)
     if error.status_code >= 500:
         log.error("wire.router_failed", status=error.status_code, exc_info=error)
-        return _failure(500, {"error": TomadaError().message})
+        return answer_ours(request, TomadaError())
     return _failure(error.status_code, {"error": error.detail})
 
 
@@ -53,7 +53,7 @@ def answer_unknown(request: AnyRequest, error: Exception) -> Failure:
         log.warning("wire.database_away", error=type(error).__name__)
         return answer_ours(request, Unavailable())
     log.error("wire.failed", exc_info=error)
-    return _failure(500, {"error": TomadaError().message})
+    return answer_ours(request, TomadaError())
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {

@@ -25,8 +25,10 @@ AnyRequest = Request[Any, Any, Any]
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json", re.IGNORECASE)
 _AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+_EXPECTED_INT = re.compile(r"^Expected `int(?: \| null)?`")
 _JSON_NAMES = {"int": "number", "float": "number", "bool": "boolean", "str": "string", "array": "list"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which .NET likes to write first
+_DIGITS_MAX = 100  # of a number in a query; whatever has more is nonsense
 _EMPTY_BODIES = (b"", b"[]")  # what clients send where a call takes no fields
 
 
@@ -78,7 +80,8 @@ def number_of(request: AnyRequest, name: str, default: int, largest: int) -> int
     text = request.query_params.get(name, "").strip()
     if not text:
         return default
-    if not text.removeprefix("-").isdecimal() or len(text) > 18:
+    digits = text.removeprefix("-")
+    if not digits.isdecimal() or len(digits) > _DIGITS_MAX:
         raise BadInput(f"{name} must be a number")
     return max(1, min(int(text), largest))
 
@@ -115,6 +118,7 @@ def _words(message: str) -> str:
     missing = _MISSING.match(what)
     if missing:
         return f"{field}.{missing['name']} is required" if field else f"{missing['name']} is required"
+    what = _EXPECTED_INT.sub("Expected whole number", what)
     plain = re.sub(r"`(\w+)`", lambda name: _JSON_NAMES.get(name[1], name[1]), what)
     plain = re.sub(r"`([^`]*)`", lambda types: _plain_types(types[1]), plain)
     return f"{field}: {plain[:1].lower()}{plain[1:]}" if field else plain
