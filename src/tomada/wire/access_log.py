@@ -1,4 +1,4 @@
-"""One log line a request: method, path, status, milliseconds, and who (account, instance). Never a token.
+"""One log line a request: method, path, status, milliseconds, and the peer's address. Never a token.
 
 Plain ASGI around the whole application, so that it sees what no route saw. Queries are left out: clients put anything
 there.

@@ -10,8 +10,11 @@ from msgspec import Meta
 
 MESSAGE_LENGTH_MAX = 65_536  # WhatsApp's own limit for a text
 MENTIONS_MAX = 1_024  # a group holds no more people
+SUBJECT_LENGTH_MAX = 255  # WhatsApp lets a group's subject have 100
+MESSAGE_ID_LENGTH_MAX = 128  # ours have 22 characters, WhatsApp's 18 to 32; it is kept with every message
 
 Phone = Annotated[str | int, Meta(description="Digits with country code, <id>-group, <id>@lid or <id>@newsletter.")]
+MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_LENGTH_MAX)]
 Url = Annotated[str | None, Meta(description="https URL; empty clears it.")]
 
 
@@ -85,7 +88,7 @@ class GroupMentioned(msgspec.Struct):
     """A group named in a text."""
 
     phone: Phone
-    subject: str
+    subject: Annotated[str, Meta(max_length=SUBJECT_LENGTH_MAX)]
 
 
 class SendText(msgspec.Struct, kw_only=True, rename="camel"):
@@ -95,8 +98,8 @@ class SendText(msgspec.Struct, kw_only=True, rename="camel"):
     message: Annotated[str, Meta(min_length=1, max_length=MESSAGE_LENGTH_MAX)]
     delay_message: Annotated[float | None, Meta(description="Seconds before it is sent, 1 to 15.")] = None
     delay_typing: Annotated[float | None, Meta(description="Seconds of `typing` before it is sent, 1 to 15.")] = None
-    message_id: Annotated[str | None, Meta(description="The message that this one replies to.")] = None
-    edit_message_id: Annotated[str | None, Meta(description="The message whose text this one replaces.")] = None
+    message_id: Annotated[MessageId | None, Meta(description="The message that this one replies to.")] = None
+    edit_message_id: Annotated[MessageId | None, Meta(description="The message whose text this one replaces.")] = None
     private_answer: bool | None = None
     mentioned: Annotated[list[Phone], Meta(max_length=MENTIONS_MAX)] | None = None
     group_mentioned: Annotated[list[GroupMentioned], Meta(max_length=MENTIONS_MAX)] | None = None
