@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     _have_environment()
     requests, answers = _own_pipes()
     _log_to_stderr()
+    os.umask(0o077)  # the engine makes the files of the session store itself, and they hold keys
     _die_with_parent()
     _raise_handles()
     sys.setswitchinterval(SWITCH_S)

@@ -48,9 +48,7 @@ class Folders:
 
     def machine(self, slot: int) -> Path:
         """The directory of a slot, made if need be; readable by us alone, for journals hold messages."""
-        path = self._machines / str(slot)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
+        return _private(self._machines / str(slot))
 
     def slots(self) -> list[int]:
         """Every slot that has a directory."""
@@ -78,9 +76,7 @@ class Folders:
 
     def store(self, instance_id: str) -> Path:
         """The default session store; its directory is made."""
-        folder = self.instance(instance_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / "session.db"
+        return _private(self.instance(instance_id)) / "session.db"
 
     def has_keys(self, instance_id: str) -> bool:
         """Whether the instance has a session store that was not erased."""
@@ -162,6 +158,13 @@ def _kill_holder(fd: int) -> None:
             if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode) and int(fields[4]) > 0:
                 log.error("machine.forgotten_killed", pid=int(fields[4]))
                 os.kill(int(fields[4]), signal.SIGKILL)
+
+
+def _private(folder: Path) -> Path:
+    """The folder, made if need be; it and the one it lies in can be read by us alone."""
+    for one in (folder.parent, folder):
+        one.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _erase(paths: list[Path]) -> list[str]:

@@ -54,7 +54,7 @@ class Sandbox:
     """The running servers of one sandbox directory."""
 
     def __init__(self, directory: Path, clock: Clock, random: Random) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds the phones' keys and messages
         self._lock = _lock(directory)
         self.network = Network(directory, clock, random)
         self.tls: TlsFiles = tls_files(directory, clock.now_ms())
