@@ -26,6 +26,7 @@ def _stand_in() -> None:
     if "neonize" not in sys.modules:
         package = ModuleType("neonize")
         package.__path__ = [str(neonize_folder())]
+        package.__spec__ = importlib.util.find_spec("neonize")  # for whoever asks where the package is
         sys.modules["neonize"] = package
 
 
