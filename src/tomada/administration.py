@@ -16,23 +16,16 @@ from tomada.accounts.store import AccountStore
 from tomada.adapters import LifecycleNeighbours
 from tomada.errors import DatabaseUnavailable
 from tomada.instances.lifecycle_store import PostgresLifecycle
-from tomada.kit.sealing import Sealer, load_key
+from tomada.kit.sealing import Sealer
 from tomada.postgres.launcher import embedded_server
-from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect
+from tomada.preconditions import check_key, data_directory, migrated, sealer_of
 from tomada.settings import Settings
 
 ADDRESS_FILE = "database.address"  # written by a server that runs the embedded database; holds no secret
 ACTOR = "cli"  # in the audit log
 
 Out = Callable[[object], None]
-
-
-def sealer_of(settings: Settings) -> Sealer:
-    """The sealer with this installation's key."""
-    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o711)
-    key = bytes.fromhex(settings.secret_key) if settings.secret_key else load_key(settings.data_path / "secret.key")
-    return Sealer(key)
 
 
 def _address(settings: Settings) -> str:
@@ -55,16 +48,14 @@ async def _answers(dsn: str) -> bool:
 async def database(settings: Settings) -> AsyncIterator[str]:
     """The migrated database's address: external, a running server's, or started for this block."""
     if settings.database_url:
-        await migrate(settings.database_url)
-        yield settings.database_url
+        yield await migrated(settings.database_url)
         return
     dsn = _address(settings)
     if dsn and await _answers(dsn):
         yield dsn
         return
-    async with embedded_server(settings.data_path / "postgres") as server:
-        await migrate(server.dsn)
-        yield server.dsn
+    async with embedded_server(data_directory(settings) / "postgres") as server:
+        yield await migrated(server.dsn)
 
 
 @contextlib.asynccontextmanager
@@ -88,8 +79,10 @@ class Accounts(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    sealer = sealer_of(settings)
     async with _pool(settings) as pool:
-        yield Accounts(pool, AccountStore(pool), sealer_of(settings))
+        await check_key(pool, sealer)
+        yield Accounts(pool, AccountStore(pool), sealer)
 
 
 async def create_account(settings: Settings, name: str, limit: int | None, client_token: bool, out: Out) -> int:

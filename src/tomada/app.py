@@ -22,7 +22,7 @@ from tomada.accounts import idempotency, manage
 from tomada.accounts.limits import Buckets
 from tomada.accounts.store import AccountStore
 from tomada.adapters import HostSpecs, LifecycleNeighbours, WireMessages, WireSessions
-from tomada.administration import ADDRESS_FILE, sealer_of
+from tomada.administration import ADDRESS_FILE
 from tomada.callbacks.backoff import Policy
 from tomada.callbacks.dispatcher import Dispatcher
 from tomada.callbacks.metrics import Metrics
@@ -52,8 +52,8 @@ from tomada.messages.store import MessageStore
 from tomada.pipeline import Pipeline
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.launcher import embedded_server
-from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect
+from tomada.preconditions import check_key, migrated, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
 from tomada.settings import Settings
@@ -125,6 +125,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     sealer = sealer_of(settings)
     pool = await _database(settings, stack)
+    await check_key(pool, sealer)
     token = settings.bootstrap_partner_token
     if token is not None and await manage.bootstrap(AccountStore(pool), sealer, token):
         log.info("account.bootstrapped")
@@ -141,8 +142,7 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
         address = settings.data_path / ADDRESS_FILE
         address.write_text(dsn)
         stack.callback(address.unlink, missing_ok=True)
-    await migrate(dsn)
-    pool = await connect(dsn, size_max=POOL_SIZE)
+    pool = await connect(await migrated(dsn), size_max=POOL_SIZE)
     stack.callback(pool.terminate)
     return pool
 

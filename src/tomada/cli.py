@@ -12,8 +12,8 @@
     tomada accounts resume ID
     tomada audit verify
 
-What a program may want to read goes to standard output as JSON lines; logs and errors for people go to standard error.
-Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+Every command takes --data DIR. What a program may want to read goes to standard output as JSON lines; logs and errors
+for people go to standard error. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -45,34 +45,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logs.configure(settings.log_level)
         sys.exit(uvloop.run(_command(parsed, settings)))
     except (SettingsError, TomadaError, EmbeddedServerError) as error:
-        print(f"tomada: {error}", file=sys.stderr)
-        sys.exit(1)
+        _refuse(str(error))
+    except OSError as error:  # a full disk, a directory that is not ours: the system's words say it
+        if settings.log_level == "debug":
+            raise
+        _refuse(f"{error} (TOMADA_LOG_LEVEL=debug shows where)")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _refuse(words: str) -> NoReturn:
+    print(f"tomada: {words}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tomada", description="A self-hosted PlugzAPI. Settings: docs/settings.md.")
+    anywhere = argparse.ArgumentParser(add_help=False)
+    anywhere.add_argument("--data", metavar="DIR", help="data directory; default TOMADA_DATA_DIR, else ./data")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="run everything on this computer")
+    serve = commands.add_parser("serve", parents=[anywhere], help="run everything on this computer")
     serve.add_argument("--sandbox", action="store_true", help="with the simulated WhatsApp network")
     serve.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-    serve.add_argument("--data", metavar="DIR", help="data directory")
     accounts = commands.add_parser("accounts", help="integrators").add_subparsers(dest="action", required=True)
-    create = accounts.add_parser("create", help="a new integrator with its partner token")
+    create = accounts.add_parser("create", parents=[anywhere], help="a new integrator with its partner token")
     create.add_argument("name")
     create.add_argument("--limit", type=int, metavar="N", help="instances at most")
     create.add_argument("--client-token", action="store_true", help="demand the header Client-Token on instance calls")
-    accounts.add_parser("list", help="all integrators, one JSON line each")
-    _add_changes(accounts)
+    accounts.add_parser("list", parents=[anywhere], help="all integrators, one JSON line each")
+    _add_changes(accounts, anywhere)
     audit = commands.add_parser("audit", help="the audit log").add_subparsers(dest="action", required=True)
-    audit.add_parser("verify", help="check the chain of hashes")
+    audit.add_parser("verify", parents=[anywhere], help="check the chain of hashes")
     return parser
 
 
-def _add_changes(accounts: Any) -> None:
+def _add_changes(accounts: Any, anywhere: argparse.ArgumentParser) -> None:
     """The commands on one account; docs/accounts.md says what each brings about."""
 
     def command(name: str, words: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = accounts.add_parser(name, help=words)
+        added: argparse.ArgumentParser = accounts.add_parser(name, parents=[anywhere], help=words)
         added.add_argument("id")
         return added
 
@@ -149,13 +160,26 @@ def _account_command(parsed: argparse.Namespace, settings: Settings) -> Coroutin
 
 
 async def _serve(settings: Settings) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Serve until SIGTERM or SIGINT; one that comes during the start ends the start."""
+    task = asyncio.current_task()
+    assert task is not None
+    stop, starting = asyncio.Event(), True
+
+    def asked() -> None:
+        if starting and not stop.is_set():  # once: a second cancel would cut short the cleaning up
+            task.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with app.running(settings) as url:
-        _out({"url": url, "data": str(settings.data_path), "sandbox": settings.sandbox})
-        await stop.wait()
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+    try:
+        async with app.running(settings) as url:
+            starting = False
+            _out({"url": url, "data": str(settings.data_path), "sandbox": settings.sandbox})
+            await stop.wait()
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
     return 0
 
 

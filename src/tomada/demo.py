@@ -3,10 +3,14 @@
 The demo starts a real server (`tomada serve --sandbox`) with its own PostgreSQL in a temporary directory and talks to
 it over HTTP only; a receiver of its own prints each callback as it comes. It needs no phone, no Internet and no answer
 from a person, ends with exit status 0 if everything happened, and leaves nothing running and no file behind.
+
+Whatever ends it (a failure, Ctrl-C, SIGTERM), the server is asked to stop and waited for; should this program be killed
+outright, the kernel asks for it. Why a server failed is shown in its own words, the last lines of its log.
 """
 
 import argparse
 import contextlib
+import ctypes
 import http.server
 import json
 import os
@@ -18,17 +22,25 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 STEP_TIMEOUT_S = 60.0
+POLL_S = 0.2
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 TWO_DAYS_S = 48 * 3600
 SHOP_PHONE = "5511999990001"
 CUSTOMER_PHONE = "5511988880002"
 
 Json = dict[str, Any]
+
+
+class Failed(Exception):
+    """What was to be shown did not happen; the message says what."""
 
 
 def say(words: str) -> None:
@@ -48,6 +60,8 @@ def call(method: str, url: str, body: object = None, token: str | None = None) -
             return json.loads(reply.read() or b"null")
     except urllib.error.HTTPError as error:
         return {"http_status": error.code, **json.loads(error.read() or b"{}")}
+    except OSError as error:
+        raise Failed(f"{method} {urllib.parse.urlsplit(url).path.rpartition('/')[2]}: {error}") from None
 
 
 class Receiver:
@@ -90,7 +104,7 @@ class Receiver:
 
         with self._changed:
             if not self._changed.wait_for(arrived, STEP_TIMEOUT_S):
-                raise SystemExit(f"demo failed: no {what} came")
+                raise Failed(f"no {what} came")
         return found[0]
 
     def close(self) -> None:
@@ -106,33 +120,76 @@ def wait_for(what: str, condition: Callable[[], Any]) -> Any:
         if found := condition():
             return found
         time.sleep(0.1)
-    raise SystemExit(f"demo failed: {what} did not happen")
+    raise Failed(f"{what} did not happen")
 
 
 @contextlib.contextmanager
-def server(data: Path, port: int, environment: dict[str, str], log: Path) -> Iterator[str]:
-    """`tomada serve --sandbox` as a child; gives its base URL and stops it by SIGTERM."""
-    command = [sys.executable, "-m", "tomada", "serve", "--sandbox", "--port", str(port), "--data", str(data)]
-    with log.open("wb") as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **environment})
+def server(data: Path, environment: dict[str, str], log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`tomada serve --sandbox` as a child in `environment`; gives it and its base URL, and stops it by SIGTERM.
+
+    Its log is added to: another server may be writing there. On failure its last lines are part of the message.
+    """
+    command = [sys.executable, "-m", "tomada", "serve", "--sandbox", "--data", str(data)]
+    with log.open("ab") as errors:
+        begin = errors.tell()
+        child = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, and no thread holds a lock it needs
+        )
     assert child.stdout is not None
     try:
         ready = child.stdout.readline()
         if not ready:
-            raise SystemExit(f"the server did not start:\n{log.read_text()[-4000:]}")
-        yield json.loads(ready)["url"]
+            child.wait(STEP_TIMEOUT_S)
+            raise Failed(f"the server did not start:\n{_last_words(log, begin)}")
+        yield child, json.loads(ready)["url"]
+    except Failed as error:
+        if child.poll() is None:
+            error.add_note(f"the last lines of the server's log:\n{_last_words(log, begin)}")
+        raise
     finally:
-        child.send_signal(signal.SIGTERM)
-        status = child.wait(STEP_TIMEOUT_S)
+        status = _stop(child)
         child.stdout.close()
     if status != 0:
-        raise SystemExit(f"the server ended with status {status}:\n{log.read_text()[-4000:]}")
+        raise Failed(f"the server ended with status {status}:\n{_last_words(log, begin)}")
 
 
-def create_account(data: Path) -> Json:
+def _stop(child: "subprocess.Popen[bytes]") -> int:
+    """SIGTERM, and wait; further signals to us do not cut that short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    child.terminate()
+    try:
+        return child.wait(STEP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _last_words(log: Path, begin: int) -> str:
+    """What the server said for people; without that, the end of its log."""
+    lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
+    words = [line for line in lines if not line.startswith("{")]
+    return "\n".join(words[-20:] or lines[-20:])
+
+
+def create_account(data: Path, environment: dict[str, str]) -> Json:
     """`tomada accounts create Demo`, beside the running server."""
     command = [sys.executable, "-m", "tomada", "accounts", "create", "Demo"]
-    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "TOMADA_DATA_DIR": str(data)})
+    done = subprocess.run(command, capture_output=True, check=False, env={**environment, "TOMADA_DATA_DIR": str(data)})
+    if done.returncode != 0:
+        raise Failed(f"accounts create: {done.stderr.decode(errors='replace').strip()}")
     account: Json = json.loads(done.stdout)
     return account
 
@@ -191,19 +248,21 @@ def expire(base: str, instance_id: str, instance: str, partner_token: str, recei
     linked = call("GET", f"{base}/sandbox/phones/{SHOP_PHONE}")["linkedDevices"]
     say(f"    devices still linked on the shop's phone: {json.dumps(linked)}")
     if linked:
-        raise SystemExit("demo failed: a ghost device stayed on the phone")
+        raise Failed("a ghost device stayed on the phone")
 
 
 def demo() -> None:
-    """The whole product, once."""
+    """The whole product, once, whatever the environment says: nothing of the caller's is touched."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOMADA_")}
+    environment["TOMADA_HTTP_PORT"] = "0"
     receiver = Receiver()
     with tempfile.TemporaryDirectory(prefix="tomada-demo-") as scratch:
         Path(scratch).chmod(0o755)  # as root the database runs under another uid and must reach its directory
         data = Path(scratch, "data")
         say("1. A server with its own PostgreSQL and a simulated WhatsApp network starts")
-        with server(data, 0, {}, Path(scratch, "server.log")) as base:
+        with server(data, environment, Path(scratch, "server.log")) as (_, base):
             say(f"    {base}")
-            account = create_account(data)
+            account = create_account(data, environment)
             partner_token = account["partnerToken"]
             say("\n2. An integrator creates an instance: POST /instances/integrator/on-demand")
             created = create_instance(base, partner_token, receiver.url)
@@ -222,40 +281,73 @@ def demo() -> None:
 
 def serve_by_hand() -> None:
     """`make serve`: the sandbox server on port 8080 (or TOMADA_HTTP_PORT) until Ctrl-C."""
-    data = Path(os.environ.get("TOMADA_DATA_DIR", "data")).resolve()
+    data = Path(os.environ.get("TOMADA_DATA_DIR") or "data").resolve()
     data.mkdir(parents=True, exist_ok=True)
     token_file = data / "serve-partner-token"
-    if not token_file.exists():
-        token_file.touch(mode=0o600)
-        token_file.write_text(f"tmd_{secrets.token_urlsafe(32)}")
-    token = os.environ.get("TOMADA_BOOTSTRAP_PARTNER_TOKEN") or token_file.read_text()
-    port = int(os.environ.get("TOMADA_HTTP_PORT", "8080"))
-    with server(data, port, {"TOMADA_BOOTSTRAP_PARTNER_TOKEN": token}, data / "server.log") as base:
-        say(f"Base URL       {base}")
-        say(f"Partner token  {token}")
-        say(f"Log            {data / 'server.log'}")
-        say(
-            "Try            "
-            + " ".join(
-                [
-                    f"curl -X POST {base}/instances/integrator/on-demand -H 'Content-Type: application/json'",
-                    f"-H 'Authorization: Bearer {token}' -d '{{\"name\": \"My first instance\"}}'",
-                ]
-            )
-        )
-        say("Ctrl-C stops it.")
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    token = os.environ.get("TOMADA_BOOTSTRAP_PARTNER_TOKEN") or kept_token(token_file)
+    environment = {**os.environ, "TOMADA_BOOTSTRAP_PARTNER_TOKEN": token}
+    with server(data, environment, data / "server.log") as (child, base):
+        if not opens(base, token):  # the data directory has an account already, with another token
+            token = create_account(data, dict(os.environ))["partnerToken"]
+            token_file.write_text(token)
+        say(introduction(base, token, data / "server.log"))
+        while child.poll() is None:
+            time.sleep(POLL_S)
+        raise Failed("the server ended by itself; its log says why")
+
+
+def opens(base: str, token: str) -> bool:
+    """Whether the token is not refused; a base URL that does not lead here (TOMADA_PUBLIC_URL) proves nothing."""
+    try:
+        reply: Json = call("GET", f"{base}/instances", token=token)
+    except Failed:
+        return True
+    return reply.get("http_status") != 401
+
+
+def kept_token(path: Path) -> str:
+    """The partner token of `make serve`, made at its first start."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"tmd_{secrets.token_urlsafe(32)}")
+    return path.read_text()
+
+
+def introduction(base: str, token: str, log: Path) -> str:
+    """What `make serve` prints: the line under `Try` works as it stands."""
+    create = (
+        f"curl -X POST {base}/instances/integrator/on-demand -H 'Content-Type: application/json' "
+        f"-H 'Authorization: Bearer {token}' -d '{{\"name\": \"My first instance\"}}'"
+    )
+    return "\n".join(
+        [
+            f"Base URL       {base}",
+            f"Partner token  {token}",
+            f"Log            {log}",
+            f"Try            {create}",
+            'Then           README.md, "By hand": pair a simulated phone with it, send, receive',
+            "Ctrl-C stops it.",
+        ]
+    )
 
 
 def main() -> None:
-    """Entry of `python -m tomada.demo`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Entry of `python -m tomada.demo`. Status 0: all happened, or a serving that was stopped; 1: not; 130: stopped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", action="store_true", help="serve until Ctrl-C instead of showing the demo")
-    if parser.parse_args().serve:
-        serve_by_hand()
-    else:
-        demo()
+    by_hand = parser.parse_args().serve
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve_by_hand() if by_hand else demo()
+    except KeyboardInterrupt:
+        sys.exit(0 if by_hand else 130)
+    except (Failed, OSError) as error:
+        print(
+            "\n".join([f"{'serve' if by_hand else 'demo'} failed: {error}", *getattr(error, "__notes__", [])]),
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ An unknown TOMADA_ variable or a value that does not parse stops the start, and 
 silently leave a default in force.
 """
 
+import difflib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,11 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "TOMADA_"
+_WORDS = {
+    "Expected `bool`, got `str`": "write 1 or 0",
+    "Expected `int`, got `str`": "write a number",
+    "Expected `float`, got `str`": "write a number",
+}
 PARTNER_TOKEN_LENGTH_MIN = 24  # contract: a shorter bootstrap token is refused
 
 
@@ -30,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Meta(description="External PostgreSQL 15 or newer. Unset: the embedded one, on this computer only.")
     ] = None
     secret_key: Annotated[
-        str | None,
+        Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None,
         Meta(description="Hex of the 32-byte key that seals tokens. Unset: the file secret.key in the data directory."),
     ] = None
 
@@ -39,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     http_port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8080
     public_url: Annotated[
-        str | None, Meta(description="The URL integrators use, if it is another than host and port (behind a proxy).")
+        Annotated[str, Meta(pattern="^https?://[^/]")] | None,
+        Meta(description="The URL integrators use, if it is another than host and port (behind a proxy)."),
     ] = None
 
     sandbox: Annotated[bool, Meta(description="Simulated WhatsApp network and the /sandbox routes.")] = False
@@ -141,7 +148,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value != ""}
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise SettingsError(f"unknown setting {unknown[0]}")
+        meant = difflib.get_close_matches(unknown[0], known, 1)
+        raise SettingsError(f"unknown setting {unknown[0]}" + (f"; did you mean {meant[0]}?" if meant else ""))
     values: dict[str, object] = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
     try:
         settings = msgspec.convert(values, Settings, strict=False)
@@ -154,6 +162,9 @@ def load(environ: Mapping[str, str]) -> Settings:
             "TOMADA_BILLING_ZONE: no such time zone here; write it as in the tz database (America/Sao_Paulo), "
             "and see that the system package tzdata is installed"
         ) from None
+    low_s, high_s = settings.send_delay_range_s
+    if low_s > high_s:
+        raise SettingsError(f"TOMADA_SEND_DELAY_S: {settings.send_delay_s} begins above its end")
     token = settings.bootstrap_partner_token
     if token is not None and len(token) < PARTNER_TOKEN_LENGTH_MIN:
         raise SettingsError(
@@ -166,4 +177,5 @@ def load(environ: Mapping[str, str]) -> Settings:
 def _named(message: str) -> str:
     """msgspec's words, with `$.http_port` turned into the variable's name."""
     text, _, path = message.partition(" - at `$.")
+    text = _WORDS.get(text, text).replace("`", "")
     return f"{PREFIX}{path.rstrip('`').upper()}: {text}" if path else text

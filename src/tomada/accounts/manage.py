@@ -8,6 +8,8 @@ move it. A new rotation ends whatever was left of the one before.
 
 from collections.abc import Mapping
 
+from cryptography.exceptions import InvalidTag
+
 from tomada.accounts.model import INSTANCES_MAX_DEFAULT, Account, NewAccount, Rotated
 from tomada.accounts.store import AccountStore, NewAccountRow
 from tomada.errors import BadInput
@@ -44,6 +46,18 @@ async def bootstrap(store: AccountStore, sealer: Sealer, partner_token: str) -> 
     """If there is no account, make one with this partner token; True if it was made."""
     _, row = _draft(sealer, "default", partner_token, INSTANCES_MAX_DEFAULT, with_client_token=False)
     return await store.insert_first(row, "start")
+
+
+async def key_fits(store: AccountStore, sealer: Sealer) -> bool:
+    """Whether what lies in the database was sealed with this key; True without accounts."""
+    sealed = await store.one_sealed()
+    if sealed is None:
+        return True
+    try:
+        sealer.open(sealed[1], sealing_context(sealed[0]))
+    except InvalidTag:
+        return False
+    return True
 
 
 async def list_accounts(store: AccountStore) -> list[Account]:

@@ -57,6 +57,9 @@ for no key update
 _SET_SIGNING = "update account set signing_secret_sealed = $2 where id = $1"
 _SET_CLIENT = "update account set client_token_hash = $2, client_token_sealed = $3 where id = $1"
 
+# Any will do: all are sealed with the same key.
+_ONE_SEALED = "select id, partner_token_sealed from account limit 1"
+
 _LIMITS = frozenset({"instances_max", "created_per_day_max", "messages_per_minute_max"})
 
 
@@ -96,6 +99,11 @@ class AccountStore:
     async def list(self) -> list[Account]:
         """Every account, oldest first."""
         return [Account(**row) for row in await self._pool.fetch(_LIST)]
+
+    async def one_sealed(self) -> tuple[str, bytes] | None:
+        """Some account's id and sealed partner token; None without accounts."""
+        row = await self._pool.fetchrow(_ONE_SEALED)
+        return (row["id"], row["partner_token_sealed"]) if row else None
 
     async def by_credential(self, partner_token_hash: bytes | None, client_token_hash: bytes | None) -> Account | None:
         """The account that one of these hashes belongs to."""

@@ -1,0 +1,74 @@
+"""What must be right before any command begins: data directory, key, database. What is not is said in one line.
+
+Each function raises SettingsError with the setting's name and what to do; the command line prints it and ends with
+status 1. A defect of ours still shows its traceback.
+"""
+
+import os
+from pathlib import Path
+
+import asyncpg
+
+from tomada.accounts import manage
+from tomada.accounts.store import AccountStore
+from tomada.kit.sealing import Sealer, load_key
+from tomada.postgres.migrate import SchemaTooNewError, migrate
+from tomada.postgres.pool import Pool
+from tomada.settings import Settings, SettingsError
+
+_KEY_ELSEWHERE = (
+    "the accounts in this database were sealed with another key. Put the file secret.key (or TOMADA_SECRET_KEY) of the "
+    "backup back; without it no token can be read again (docs/operating.md)"
+)
+
+
+def data_directory(settings: Settings) -> Path:
+    """The data directory, made if need be (0711: PostgreSQL's account may have to pass through)."""
+    path = settings.data_path
+    try:
+        if not path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o711)
+        if not path.is_dir():
+            raise SettingsError(f"TOMADA_DATA_DIR: {path} is not a directory")
+    except OSError as error:
+        raise SettingsError(f"TOMADA_DATA_DIR: {path} cannot be made: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise SettingsError(f"TOMADA_DATA_DIR: {path} cannot be written to by uid {os.geteuid()}")
+    return path
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """The sealer with this installation's key; makes the key file at the first start."""
+    folder = data_directory(settings)
+    if settings.secret_key:
+        return Sealer(bytes.fromhex(settings.secret_key))  # settings.load has looked at it
+    try:
+        return Sealer(load_key(folder / "secret.key"))
+    except OSError as error:
+        raise SettingsError(f"TOMADA_DATA_DIR: {folder / 'secret.key'}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+async def migrated(dsn: str) -> str:
+    """Bring the schema up to date; gives the address back. An address is never shown: it may hold a password."""
+    try:
+        await migrate(dsn)
+    except SchemaTooNewError as error:
+        raise SettingsError(str(error)) from None
+    except (ValueError, asyncpg.InterfaceError):
+        raise SettingsError(
+            "TOMADA_DATABASE_URL: not understood; write postgresql://user:password@host:5432/name, with everything "
+            "but letters and digits in the password percent-encoded"
+        ) from None
+    except (OSError, asyncpg.PostgresError) as error:
+        why = getattr(error, "strerror", None) or str(error) or "no answer in time"
+        raise SettingsError(f"the database refused or did not answer: {why}") from None
+    return dsn
+
+
+async def check_key(pool: Pool, sealer: Sealer) -> None:
+    """A database that came back without its key must not be used with a new one: half of its tokens would be lost."""
+    if not await manage.key_fits(AccountStore(pool), sealer):
+        raise SettingsError(f"TOMADA_SECRET_KEY: {_KEY_ELSEWHERE}")
