@@ -127,6 +127,27 @@ def test_what_the_phone_itself_writes(chat: Chat) -> None:
     chat.instance.put("update-notify-sent-by-me", {"notifySentByMe": True})
 
 
+def test_setting_every_url_does_not_ask_for_ones_own_messages(product: Product, account: Account, hooks: Hooks) -> None:
+    """A bot that sets all URLs at once must not hear, and answer, its own words, unless it asked for them."""
+    instance = account.create_instance(name="Bot")
+    instance.pair(product.phone("5511999960009", "Bot"))
+    person = product.phone("5511999960010", "Person")
+    assert instance.put("update-every-webhooks", {"value": hooks.url("bot") + "/all"}).status == 200
+    assert instance.get("me").body["receiveCallbackSentByMe"] is False
+
+    first = instance.send_text(person.number, "said by the bot")["messageId"]
+    hooks.wait_status("bot", first, "RECEIVED")
+    person.send_text("5511999960009", "said by a person")
+    hooks.wait_text("bot", "said by a person")
+    assert [it.body["fromMe"] for it in hooks.of("bot", "ReceivedCallback")] == [False]
+
+    instance.put("update-every-webhooks", {"value": hooks.url("bot") + "/all", "notifySentByMe": True})
+    instance.send_text(person.number, "said and heard")
+    assert hooks.wait_text("bot", "said and heard")["fromMe"] is True
+    instance.put("update-notify-sent-by-me", {"notifySentByMe": False})
+    assert instance.get("me").body["receiveCallbackSentByMe"] is False
+
+
 def test_reading_on_ones_own_phone(chat: Chat) -> None:
     """READ_BY_ME, with the id that ReceivedCallback had."""
     message_id = chat.asked(chat.caio, SHOP, "read this")

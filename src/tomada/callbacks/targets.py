@@ -1,7 +1,8 @@
 """Which URL of an instance an event goes to, by the rules of docs/callbacks.md ("Where an event goes").
 
 `ReceivedCallback` is sent once: to receivedAndDeliveryCallbackUrl if that is set, else to receivedCallbackUrl. What the
-number itself sent (`fromMe`) is sent only if receivedAndDeliveryCallbackUrl is set or notifySentByMe is on.
+number itself sent (`fromMe`) is sent only while notifySentByMe is on, which setting receivedAndDeliveryCallbackUrl by
+itself turns on; a client that sets every URL at once and did not ask for it would otherwise answer its own words.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,7 @@ def url_for(target: Target, instance: Mapping[str, Any]) -> str | None:
     if target is Target.NOBODY:
         return None
     if target in (Target.RECEIVED, Target.RECEIVED_FROM_ME):
-        both: str | None = instance["received_and_delivery_callback_url"] or None
-        if target is Target.RECEIVED_FROM_ME and not both and not instance["notify_sent_by_me"]:
+        if target is Target.RECEIVED_FROM_ME and not instance["notify_sent_by_me"]:
             return None
-        return both or instance["received_callback_url"] or None
+        return instance["received_and_delivery_callback_url"] or instance["received_callback_url"] or None
     return instance[_COLUMNS[target]] or None

@@ -32,15 +32,16 @@ def row(**values: Any) -> dict[str, Any]:
         (None, None, True, None, None),
         (None, IN, False, IN, None),
         (None, IN, True, IN, IN),
-        (BOTH, None, False, BOTH, BOTH),
-        (BOTH, IN, False, BOTH, BOTH),
+        (BOTH, None, False, BOTH, None),
+        (BOTH, None, True, BOTH, BOTH),
+        (BOTH, IN, False, BOTH, None),
         (BOTH, IN, True, BOTH, BOTH),
     ],
 )
 def test_received_goes_out_once(
     both: str | None, received: str | None, sent_by_me: bool, inbound: str | None, from_me: str | None
 ) -> None:
-    """To receivedAndDelivery if set, else to received; our own messages only if asked for."""
+    """To receivedAndDelivery if set, else to received; our own messages only while the switch is on."""
     instance = row(
         received_and_delivery_callback_url=both, received_callback_url=received, notify_sent_by_me=sent_by_me
     )
