@@ -109,6 +109,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool | None, Meta(description="Allow private and loopback addresses. Default: only in the sandbox.")
     ] = None
 
+    callbacks_retention_days: Annotated[
+        float, Meta(ge=4, le=3650, description="Days that settled events, attempts and dead letters are kept.")
+    ] = 30.0
+
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
 
     @property

@@ -18,12 +18,9 @@ _log = structlog.get_logger(__name__)
 TICK_S = 1.0
 FIGURES_EVERY_S = 15.0
 REMOVE_EVERY_S = 600.0
-RETENTION_MS_DEFAULT = 30 * 24 * 3600 * 1000
 
 
-async def run_upkeep(
-    pool: Pool, clock: Clock, metrics: Metrics, wake: Callable[[], None], retention_ms: int = RETENTION_MS_DEFAULT
-) -> None:
+async def run_upkeep(pool: Pool, clock: Clock, metrics: Metrics, wake: Callable[[], None], retention_ms: int) -> None:
     """Until cancelled: replays every second, figures every 15 s, removal every 10 min."""
     figures_due_s = remove_due_s = clock.monotonic_s()
     while True:
