@@ -26,6 +26,7 @@ from tomada.callbacks.recorder import OWN_TAG
 from tomada.callbacks.sending import Sender, send_batch
 from tomada.callbacks.signing import open_credentials
 from tomada.callbacks.store import lanes as store
+from tomada.callbacks.store.delivered import is_delivered, settle_delivered
 from tomada.callbacks.store.recording import WAKE_CHANNEL, write_events
 from tomada.callbacks.types import Attempt, Failed, Lane, NewEvent, Settlement, Target, Waiting
 from tomada.errors import DatabaseUnavailable
@@ -261,11 +262,15 @@ class Dispatcher:
         return True
 
     async def _write(self, batch: list[Settlement]) -> store.Settled:
-        async with self._pool.acquire() as connection, connection.transaction():
-            settled = await store.settle(connection, batch)
-            notices = [_disabled_notice(s) for s in batch if s.disable and s.lane.id in settled.ours]
-            if notices:
-                await write_events(connection, notices)
+        async with self._pool.acquire() as connection:
+            if all(map(is_delivered, batch)):
+                settled = await settle_delivered(connection, batch)
+            else:
+                async with connection.transaction():
+                    settled = await store.settle(connection, batch)
+                    notices = [_disabled_notice(s) for s in batch if s.disable and s.lane.id in settled.ours]
+                    if notices:
+                        await write_events(connection, notices)
         self.transactions += 1
         return settled
 

@@ -260,7 +260,7 @@ async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delive
     dead = [(lane, o) for lane, o in pairs if isinstance(o, Failed) and o.dead]
     if dead:
         await connection.execute(_INSERT_DEAD, *_dead_columns(dead))
-    await connection.execute(_INSERT_ATTEMPTS, *_attempt_columns(pairs))
+    await connection.execute(_INSERT_ATTEMPTS, *attempt_columns(pairs))
 
 
 def _done(settlement: Settlement) -> int:
@@ -290,7 +290,8 @@ def _dead_columns(pairs: list[tuple[Lane, Failed]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _attempt_columns(pairs: list[tuple[Lane, Delivered | Failed]]) -> list[list[Any]]:
+def attempt_columns(pairs: Sequence[tuple[Lane, Delivered | Failed]]) -> list[list[Any]]:
+    """One row of `attempt` per outcome, as columns."""
     rows = [
         (
             lane.instance_id,
