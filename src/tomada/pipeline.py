@@ -35,6 +35,8 @@ _ENDS: dict[type[port.EngineEvent], str] = {
     port.Outdated: f"{DISCONNECTED_WORDS}: WhatsApp refuses this version, the operator must upgrade",
 }
 
+SENT_IDS_MAX = 10_000  # remembered, of all instances; some 2 MB
+
 # (instance id, chat, WhatsApp id) -> who wrote that message and its text, if it was received here.
 FindReceived = Callable[[str, str, str], Awaitable[tuple[str, str] | None]]
 ConnectedPhone = Callable[[str], Awaitable[str]]  # instance id -> the number of its phone, empty if there is none
@@ -61,6 +63,7 @@ class Pipeline:
         self._wake = wake
         self._settled = settled
         self._facts: dict[str, Facts] = {}  # spares a query per event
+        self._sent_ids: dict[tuple[str, str], str] = {}  # the same: receipts follow their message closely
         self._last_told: dict[str, type[port.EngineEvent]] = {}  # spares the integrator the same notice again and again
 
     async def handle(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
@@ -109,7 +112,7 @@ class Pipeline:
     async def _received(self, instance_id: str, event: port.MessageReceived) -> None:
         facts = await self._facts_of(instance_id)
         wa_ids = tuple(wa_id for wa_id in (event.edited_wa_id, event.quoted_wa_id) if wa_id)
-        ours = await self._messages.message_ids(instance_id, wa_ids) if wa_ids else {}
+        ours = await self._ours(instance_id, wa_ids)
         shown = event.edited_wa_id or event.wa_id
         quoted = event.quoted_wa_id
         record = events.received(
@@ -122,13 +125,17 @@ class Pipeline:
 
     async def _receipt(self, instance_id: str, event: port.ReceiptReceived) -> None:
         facts = await self._facts_of(instance_id)
-        ours = await self._messages.message_ids(instance_id, event.wa_ids)
+        ours = await self._ours(instance_id, event.wa_ids)
         shown = [ours.get(wa_id, wa_id) for wa_id in event.wa_ids]
         await self._recorder.record([events.message_status(facts, event, shown)])
 
     async def _sent(self, instance_id: str, event: port.MessageSent) -> None:
         message = await self._messages.settle_sent(instance_id, event.zaap_id, event.wa_id)
+        self._settled(event.zaap_id, True)  # the next one may go; the events of both are still recorded in order
         if message is not None:
+            self._sent_ids[instance_id, event.wa_id] = message.message_id
+            if len(self._sent_ids) > SENT_IDS_MAX:
+                del self._sent_ids[next(iter(self._sent_ids))]
             facts = await self._facts_of(instance_id)
             names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
             quote = message.content.quote
@@ -146,7 +153,6 @@ class Pipeline:
                     from_me,
                 ]
             )
-        self._settled(event.zaap_id, True)
 
     async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
         again = event.unknown or event.retry
@@ -178,6 +184,13 @@ class Pipeline:
             self._facts.pop(instance_id, None)
 
     # --- helpers ---
+
+    async def _ours(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
+        """WhatsApp's id -> ours, for those of these that were sent here."""
+        known = {wa_id: ours for wa_id in wa_ids if (ours := self._sent_ids.get((instance_id, wa_id)))}
+        if len(known) < len(wa_ids):
+            known |= await self._messages.message_ids(instance_id, wa_ids)
+        return known
 
     async def _tell_failure(self, message: Outgoing, error: str) -> None:
         facts = await self._facts_of(message.instance_id)

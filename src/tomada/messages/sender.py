@@ -5,6 +5,9 @@ message, by the session's connecting, and by a sweep every few seconds, which ma
 lost one costs time, never a message.
 
     head ──pause──▶ claim (committed) ──▶ machine ──▶ outcome, told by the pipeline after it is committed ──▶ next head
+
+The claim brings the next head with it, so a queue is worked off without asking for its head each time; what was queued
+after that has woken the lane, which asks again before it ends.
 """
 
 import asyncio
@@ -117,10 +120,7 @@ class Sender:
         try:
             while True:
                 self._woken.discard(instance_id)
-                while self._sessions.connected(instance_id):
-                    message = await self._store.head(instance_id)
-                    if message is None or not await self._send(message):
-                        break
+                await self._drain(instance_id)
                 if instance_id not in self._woken:
                     return
         except Exception as error:  # whatever it is, the sweep starts this lane again
@@ -131,27 +131,34 @@ class Sender:
         finally:
             del self._lanes[instance_id]
 
-    async def _send(self, message: Outgoing) -> bool:
-        """Send the head; False when the lane should rest."""
+    async def _drain(self, instance_id: str) -> None:
+        """Send until the lane should rest: nothing waits, or the session cannot send now."""
+        message = await self._store.head(instance_id) if self._sessions.connected(instance_id) else None
+        while message is not None and self._sessions.connected(instance_id):
+            message = await self._send(message)
+
+    async def _send(self, message: Outgoing) -> Outgoing | None:
+        """Send the head; returns the next head, None when the lane should rest."""
         if message.state == "sending":
             return await self._salvage(message)
         if message.attempts >= ATTEMPTS_MAX:
             await self._gave_up(message, "The outcome of this message is unknown")
-            return True
+            return await self._store.head(message.instance_id)
         await asyncio.sleep(self._pause_s(message))
         self._adrift[message.zaap_id] = False
-        if not await self._store.claim(message):
+        claim = await self._store.claim(message)
+        if claim is None:  # removed from the queue during the pause
             del self._adrift[message.zaap_id]
-            return True  # removed from the queue during the pause
-        return await self._hand_over(message)
+            return await self._store.head(message.instance_id)
+        return claim.behind if await self._hand_over(message) else None
 
-    async def _salvage(self, message: Outgoing) -> bool:
+    async def _salvage(self, message: Outgoing) -> Outgoing | None:
         """A head that is `sending`: ours to give back if adrift; else its holder is being replaced."""
         counted = self._adrift.get(message.zaap_id)
         if counted is None:
-            return False
+            return None
         await self._give_back(message, counted=counted)
-        return True
+        return await self._store.head(message.instance_id)
 
     async def _give_back(self, message: Outgoing, *, counted: bool) -> None:
         self._adrift[message.zaap_id] = counted

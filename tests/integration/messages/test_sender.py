@@ -13,8 +13,8 @@ import pytest
 from tomada.engine.port import Content, EngineRefused, Text
 from tomada.errors import QueueFull
 from tomada.messages.accept import Accepted, accept
-from tomada.messages.sender import ATTEMPTS_MAX, Sender
-from tomada.messages.store import MessageStore, Outgoing
+from tomada.messages.sender import ATTEMPTS_MAX, SWEEP_S, Sender
+from tomada.messages.store import Claim, MessageStore, Outgoing
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.pool import Pool
 
@@ -49,7 +49,7 @@ class Store(MessageStore):
     lose_claims = 0
     lose_returns = 0
 
-    async def claim(self, message: Outgoing) -> bool:
+    async def claim(self, message: Outgoing) -> Claim | None:
         claimed = await super().claim(message)
         if self.lose_claims:
             self.lose_claims -= 1
@@ -240,3 +240,28 @@ async def test_an_outcome_told_twice_settles_once(queue: Queue) -> None:
     assert second is not None
     assert first.message_id == second.message_id == accepted.message_id
     assert await queue.store.message_ids(INSTANCE, ("WA-1", "WA-2")) == {"WA-1": accepted.message_id}
+
+
+async def test_what_was_removed_behind_a_message_under_way_is_not_sent(queue: Queue) -> None:
+    """The lane knew it as the next head already; it asks for the head again."""
+    first = await queue.accept("one")
+    second = await queue.accept("two")
+    third = await queue.accept("three")
+    assert (await queue.machine.next())[0] == first.zaap_id
+
+    assert await queue.store.cancel(ACCOUNT, INSTANCE, second.zaap_id) == [second.zaap_id]
+    await queue.tell_sent(first.zaap_id)
+
+    assert (await queue.machine.next())[0] == third.zaap_id
+
+
+async def test_what_is_queued_behind_the_last_message_goes_out_at_once(queue: Queue) -> None:
+    """Queued after the claim of the last head, it is no part of what the claim brought: the lane asks once more."""
+    first = await queue.accept("one")
+    assert (await queue.machine.next())[0] == first.zaap_id
+    second = await queue.accept("two")
+
+    await queue.tell_sent(first.zaap_id)
+
+    async with asyncio.timeout(SWEEP_S / 2):
+        assert (await queue.machine.next())[0] == second.zaap_id
