@@ -37,7 +37,6 @@ PAUSE_MAX_MS = 3_600_000
 class Step(StrEnum):
     """The steps, in order. What each removes is said in docs/lifecycle.md."""
 
-    STOP = "stop_accepting"
     MACHINE = "remove_machine"
     FILES = "erase_files"
     SESSION = "forget_session"
@@ -50,11 +49,11 @@ class Step(StrEnum):
 
 OUTSIDE = frozenset({Step.MACHINE, Step.FILES})
 PLANS: dict[Scope, tuple[Step, ...]] = {
-    Scope.MACHINE: (Step.STOP, Step.MACHINE, Step.FILES, Step.SESSION, Step.QUEUE, Step.NOTIFY),
+    Scope.MACHINE: (Step.MACHINE, Step.FILES, Step.SESSION, Step.QUEUE, Step.NOTIFY),
     # The machine's steps once more, in case its own deletion is not finished; then they find less or nothing. Its
     # disconnected callback is sent by the machine's own deletion, or when this one takes that over.
     Scope.INSTANCE: (
-        *(Step.STOP, Step.MACHINE, Step.FILES, Step.SESSION, Step.QUEUE),
+        *(Step.MACHINE, Step.FILES, Step.SESSION, Step.QUEUE),
         *(Step.EVENTS, Step.TOKENS, Step.TOMBSTONE),
     ),
 }

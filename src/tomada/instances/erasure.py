@@ -43,13 +43,9 @@ TOMBSTONE = frozenset(
 )
 """The columns that a tombstone keeps: they tell nothing of anybody."""
 
-_STOP = "update session set wanted = false where instance_id = $1 and wanted"
-
 
 async def erase(connection: Connection, instance_id: str, step: Step) -> dict[str, int]:
     """Does a local step; returns how many rows of which table (or columns of the instance) it removed."""
-    if step is Step.STOP:
-        await connection.execute(_STOP, instance_id)
     removed = {}
     for table in TABLES.get(step, ()):
         status = await connection.execute(f"delete from {table} where instance_id = $1", instance_id)  # noqa: S608 - constants

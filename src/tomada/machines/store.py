@@ -25,7 +25,11 @@ class Database(Protocol):
 
 
 class StoredSession(msgspec.Struct, frozen=True):
-    """A session as its row says; `epoch` is its instance's, the fence of deletions."""
+    """A session as its row says; `epoch` is its machine's, the fence of deletions.
+
+    That is the instance's epoch while it has a machine. One that lost it has a greater epoch since, and whatever is
+    still there of its machine is from before: a host that starts in the middle of a deletion must not spare it.
+    """
 
     instance_id: str
     epoch: int
@@ -86,4 +90,4 @@ def _session(row: Any) -> StoredSession:
         state = msgspec.convert({name: row[name] for name in COLUMNS}, SessionState)
     if state.condition in ("connected", "connecting"):
         state = msgspec.structs.replace(state, condition="disconnected", reason=WORDS["not_hosted"])
-    return StoredSession(row["id"], row["epoch"], state, row["serving"])
+    return StoredSession(row["id"], row["epoch"] - (not row["serving"]), state, row["serving"])

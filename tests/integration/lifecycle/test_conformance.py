@@ -108,9 +108,9 @@ async def test_a_claim_is_alone_until_its_lease_is_over(side: Side) -> None:
     assert second is not None
     assert second[0].number == 2
     before = await side.state()
-    assert await side.store.settle(first[0], Step.STOP, {}, "") is None
+    assert await side.store.settle(first[0], Step.SESSION, {}, "") is None
     await side.store.postpone(first[0], 1)
-    assert not await side.store.finish(first[0], receipt_of(replace(first[0], done=(Done(Step.STOP, 1, {}),))))
+    assert not await side.store.finish(first[0], receipt_of(replace(first[0], done=(Done(Step.SESSION, 1, {}),))))
     assert await side.state() == before
 
 
@@ -156,7 +156,7 @@ async def test_a_new_machine_begins_with_nothing(side: Side) -> None:
     state = await side.state()
     assert state["papers"]["I"][:2] == (False, 0)
     steps = {step for step, _at, _note in state["deletions"]["I", 2]["steps"]}
-    assert steps == {"stop_accepting", "forget_session", "cancel_queue", "send_disconnected"}
+    assert steps == {"forget_session", "cancel_queue", "send_disconnected"}
     side.machines.start("I", 3)
     await side.set_time(DUE_MS, DUE_MS + LEASE_MS)
     assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1

@@ -31,13 +31,13 @@ def test_steps_come_in_order_each_once(scope: Scope) -> None:
 
 def test_a_gap_is_filled_first() -> None:
     """Steps that were done early, by another change, do not hide those that were not."""
-    assert next_step(Scope.MACHINE, [Done(Step.QUEUE, 1, {})]) is Step.STOP
+    assert next_step(Scope.MACHINE, [Done(Step.QUEUE, 1, {})]) is Step.MACHINE
 
 
 def test_what_hears_goes_before_what_is_erased() -> None:
     """Log out before the keys go, tell before events are purged, the tombstone last."""
     machine, whole = PLANS[Scope.MACHINE], PLANS[Scope.INSTANCE]
-    assert machine.index(Step.STOP) < machine.index(Step.MACHINE) < machine.index(Step.FILES)
+    assert machine.index(Step.MACHINE) < machine.index(Step.FILES) < machine.index(Step.SESSION)
     assert whole.index(Step.EVENTS) < whole.index(Step.TOKENS) < whole.index(Step.TOMBSTONE) == len(whole) - 1
 
 
@@ -51,7 +51,7 @@ def test_pauses_grow_to_an_hour_and_never_end() -> None:
 
 def test_the_receipt_s_digest_can_be_checked_by_anybody() -> None:
     """SHA-256 over the JSON of `removed`, keys sorted; one count changed is another digest."""
-    done = (Done(Step.STOP, 5, {}), Done(Step.FILES, 9, {"files": 3}))
+    done = (Done(Step.SESSION, 5, {}), Done(Step.FILES, 9, {"files": 3}))
     deletion = Deletion(
         instance_id="I", account_id="A", epoch=2, scope=Scope.MACHINE, cause="expired", asked_ms=1, done=done
     )
