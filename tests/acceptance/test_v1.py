@@ -86,6 +86,26 @@ def test_a_gone_url_is_disabled_and_recovered(product: Product, account: Account
     )
 
 
+def test_setting_a_disabled_url_again_switches_it_on(product: Product, account: Account, receiver: Receiver) -> None:
+    """A client that knows nothing of /v1 has mended its endpoint and sets it again: it is called again."""
+    url = receiver.url("named-mended/hook")
+    put_behaviour(receiver, "mended", "gone")
+    instance = account.create_instance(connectedCallbackUrl=url)
+    instance.pair(product.phone("5511999990083", "Mended"))
+
+    def disabled() -> bool:
+        return any(lane["disabledMs"] for lane in account.get(f"/v1/instances/{instance.id}/urls").body)
+
+    wait_for("disabled", disabled)
+
+    put_behaviour(receiver, "mended", "ok")
+    assert instance.put("update-webhook-connected", {"value": url}).body == {"value": True}
+
+    assert not disabled()
+    assert instance.get("restart").status == 200
+    wait_for("called again", lambda: [it for it in receiver.requests() if it["target"] == "/named-mended/hook"][1:])
+
+
 def put_behaviour(receiver: Receiver, name: str, behaviour: str) -> None:
     """Say how the receiver shall answer under a name."""
     assert http_status("PUT", receiver.url(f"_set/{name}/{behaviour}")) == 200

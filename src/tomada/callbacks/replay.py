@@ -99,6 +99,12 @@ async def purge_dead_letters(
         return await replaying.purge_dead(connection, account_id, instance_id, before_ms, event_numbers)
 
 
+async def switch_on(pool: Pool, account_id: str, instance_id: str, url: str) -> bool:
+    """Call a disabled URL again from the next event on; False if it is not disabled. Its dead letters stay."""
+    async with pool.acquire() as connection:
+        return await replaying.reenable(connection, account_id, instance_id, url)
+
+
 async def reenable(
     pool: Pool, account_id: str, instance_id: str, url: str, *, rules: AddressRules, recover_since_ms: int | None = None
 ) -> str | None:
@@ -107,9 +113,8 @@ async def reenable(
     Raises NotFound if the URL is not there or not disabled.
     """
     check_url(url, rules)
-    async with pool.acquire() as connection:
-        if not await replaying.reenable(connection, account_id, instance_id, url):
-            raise NotFound("There is no disabled URL like that")
+    if not await switch_on(pool, account_id, instance_id, url):
+        raise NotFound("There is no disabled URL like that")
     if recover_since_ms is None:
         return None
     selection = Selection(instance_id=instance_id, only="dead", since_ms=recover_since_ms)

@@ -7,6 +7,7 @@ import msgspec
 from litestar import put
 from litestar.handlers import HTTPRouteHandler
 
+from tomada.callbacks import replay
 from tomada.instances import configure
 from tomada.instances.model import CALLBACK_FIELDS
 from tomada.wire.bodies import (
@@ -49,10 +50,18 @@ def _webhook_route(path: str, field: str) -> HTTPRouteHandler:
         body = await read_body(request, UrlValue)
         ports = ports_of(request)
         await configure.set_callback(ports.instances, instance_of(request), ports.check_url, field, body.value)
+        await _switch_on(request, body.value)
         return Done()
 
     set_webhook.__doc__ = f"Set the URL of this callback ({field.removesuffix('_callback_url')})."
     return _put(path, UrlValue, set_webhook, _WEBHOOK_TAGS)
+
+
+async def _switch_on(request: AnyRequest, url: str | None) -> None:
+    """Whoever sets a URL anew wants it called, also if it was disabled; what it missed waits for a replay."""
+    if url:
+        instance = instance_of(request)
+        await replay.switch_on(ports_of(request).pool, instance.account_id, instance.id, url)
 
 
 def _switch_route(path: str, field: str) -> HTTPRouteHandler:
@@ -80,6 +89,7 @@ async def update_every_webhooks(request: AnyRequest) -> Done:
     await configure.set_every_callback(
         ports.instances, instance_of(request), ports.check_url, body.value, body.notify_sent_by_me
     )
+    await _switch_on(request, body.value)
     return Done()
 
 
