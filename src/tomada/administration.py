@@ -50,11 +50,12 @@ async def database(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url:
         yield await migrated(settings.database_url)
         return
+    folder = data_directory(settings)
     dsn = _address(settings)
     if dsn and await _answers(dsn):
         yield dsn
         return
-    async with embedded_server(data_directory(settings) / "postgres") as server:
+    async with embedded_server(folder / "postgres") as server:
         yield await migrated(server.dsn)
 
 

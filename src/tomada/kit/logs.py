@@ -8,11 +8,12 @@ library's `logging` (uvicorn, asyncio, alembic) goes through the same pipe.
     log.info("instance.created", instance=instance_id)     # event names: part.what_happened, no words with values in
 """
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -74,9 +75,27 @@ def _redacted(value: Any, depth: int = 0) -> Any:
     return redact(str(value))
 
 
+class _Forgiving:
+    """A stream whose failures are ignored: a full disk under the log must not fail a request, or end a loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream does; what cannot be written is lost."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Log from `level` up to `stream` (standard error). Call once, first thing in a process."""
-    output = stream or sys.stderr
+    output = cast(TextIO, _Forgiving(stream or sys.stderr))
     least = logging.getLevelNamesMapping()[level.upper()]
     common: list[Any] = [
         structlog.processors.StackInfoRenderer(),
