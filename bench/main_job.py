@@ -36,7 +36,7 @@ from bench.measuring import (
 
 CREATES = 1000
 ONE_BY_ONE = 300
-CLIENTS = 8  # that send at the same time in a burst
+CLIENTS = (8, 64)  # that send at the same time in a burst
 CUSTOMERS = 4
 MACHINE_MB = 80
 
@@ -125,12 +125,17 @@ async def inbound(product: Product, phones: list[Phone], customers: list[Phone],
                 took.append(await hooks.text(f"in {number}") - began_s)
         note("inbound message to callback received, one at a time", milliseconds(took))
         note("CPU per inbound callback, one at a time", spent.per(hooks.count - before))
-        before = hooks.count
-        async with Spent(product) as spent:
-            await rate(CLIENTS, burst, lambda number: write(number, f"burst {number}"))
-            await hooks.until("the burst's callbacks", lambda: hooks.count >= before + burst)
-        what = f"CPU per inbound callback, {CLIENTS} at a time, {burst / spent.took_s:.0f}/s"
-        note(what, spent.per(hooks.count - before))
+
+        async def burst_of(clients: int) -> None:
+            before = hooks.count
+            async with Spent(product) as spent:
+                await rate(clients, burst, lambda number: write(number, f"burst {number}"))
+                await hooks.until("the burst's callbacks", lambda: hooks.count >= before + burst)
+            what = f"CPU per inbound callback, {clients} at a time, {burst / spent.took_s:.0f}/s"
+            note(what, spent.per(hooks.count - before))
+
+        for clients in CLIENTS:
+            await burst_of(clients)
 
 
 async def sends(product: Product, instances: list[Instance], customers: list[Phone], hooks: Callbacks, n: int) -> None:
@@ -143,25 +148,27 @@ async def sends(product: Product, instances: list[Instance], customers: list[Pho
             await post(session, instance.url("send-text"), {"phone": to, "message": text})
 
         async with Spent(product) as taking:
-            _, latencies = await rate(CLIENTS, n, lambda number: send(idle_one, number, "later"))
+            _, latencies = await rate(CLIENTS[0], n, lambda number: send(idle_one, number, "later"))
         accept_ms = taking.ours_s / n * 1e3
-        note(f"send-text accepted, {CLIENTS} clients", f"{milliseconds(latencies)}; CPU {taking.per(n)}")
+        note(f"send-text accepted, {CLIENTS[0]} clients", f"{milliseconds(latencies)}; CPU {taking.per(n)}")
         for number in range(len(instances)):
             await send(instances[number], number, "warm")
         await asyncio.sleep(3 * SETTLE_S)
-        before = hooks.count
-        async with Spent(product) as spent:
-            await rate(CLIENTS, n, lambda number: send(instances[number % len(instances)], number, "out"))
-            await hooks.until("the sends' callbacks", lambda: hooks.count >= before + 3 * n)
-        came = hooks.count - before
-        note(f"CPU per send, request included, {n / spent.took_s:.0f}/s", spent.per(n))
-        rest = spent.per(came, accept_ms * n / came)
-        note(f"CPU per callback of a send ({came / n:.1f} each), request left out", rest)
-        before = hooks.count
-        async with Spent(product) as spent:
-            await rate(CLIENTS, n, lambda number: send(instances[0], 0, f"row {number}"))
-            await hooks.until("one instance's callbacks", lambda: hooks.count >= before + 3 * n)
-        note(f"{n} sends of one instance, last callback included", f"{n / spent.took_s:.0f}/s; CPU {spent.per(n)}")
+
+        async def burst_of(clients: int, chosen: list[Instance]) -> None:
+            before = hooks.count
+            async with Spent(product) as spent:
+                await rate(clients, n, lambda number: send(chosen[number % len(chosen)], number, "out"))
+                await hooks.until("the sends' callbacks", lambda: hooks.count >= before + 3 * n)
+            came = hooks.count - before
+            who = f"{n} sends of {'one instance' if len(chosen) == 1 else f'all, {clients} at a time'}"
+            note(who, f"{n / spent.took_s:.0f}/s to the last callback; CPU per send {spent.per(n)}")
+            rest = spent.per(came, accept_ms * n / came)
+            note(f"{who}: CPU per callback ({came / n:.1f} each), request left out", rest)
+
+        await burst_of(CLIENTS[0], instances)
+        await burst_of(CLIENTS[1], instances)
+        await burst_of(CLIENTS[0], instances[:1])
 
 
 def restart(product: Product, instances: list[Instance]) -> None:
@@ -219,6 +226,8 @@ async def paired(product: Product, count: int, callbacks: Callbacks, messages: i
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", default="50,200", help="paired instances, one round each")
-    parser.add_argument("--messages", type=int, default=600, help="of a burst")
+    parser.add_argument("--messages", type=int, default=600, help="of a burst, at most 1000 (a queue)")
     arguments = parser.parse_args()
+    if not 1 <= arguments.messages <= 1000:
+        parser.error("--messages: from 1 to 1000, because that many may wait in a queue")
     asyncio.run(run([int(count) for count in arguments.instances.split(",")], arguments.messages))
