@@ -1,0 +1,216 @@
+"""What an engine's event becomes, on a real PostgreSQL: told once, twice or again after a restart, it is one event.
+
+A machine tells again whatever was not acknowledged, so the copies here come as they would: read anew from JSON, and to
+a pipeline that remembers nothing.
+"""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.integration.callbacks.harness import Instance, make_account, make_instance
+from tomada.callbacks.recorder import Recorder
+from tomada.callbacks.store.quoting import find_received
+from tomada.engine import port
+from tomada.kit.clock import SystemClock
+from tomada.messages.accept import Accepted, accept
+from tomada.messages.store import MessageStore
+from tomada.pipeline import Pipeline
+from tomada.postgres.group_commit import GroupCommit
+from tomada.postgres.pool import Pool
+
+OURS, THEIRS, THEIR_LID = "5511900000001", "5511900000002", "900000000000002@lid"
+GROUP = "120363999999999999-group"
+AT_MS = 1_800_000_000_000
+
+
+async def connected_phone(_instance_id: str) -> str:
+    """The number of the instance's phone."""
+    return OURS
+
+
+def pipeline(pool: Pool) -> Pipeline:
+    """One that remembers nothing yet, as after a restart."""
+
+    async def find(instance_id: str, chat: str, wa_id: str) -> tuple[str, str] | None:
+        return await find_received(pool, instance_id, chat, wa_id)
+
+    return Pipeline(
+        MessageStore(pool), Recorder(pool), connected_phone, find, SystemClock(), lambda _: None, lambda *_: None
+    )
+
+
+def message(wa_id: str = "3EB0AA", text: str = "oi", **changes: Any) -> port.MessageReceived:
+    """A text from them."""
+    fields: dict[str, Any] = {
+        "wa_id": wa_id,
+        "chat": THEIRS,
+        "chat_lid": THEIR_LID,
+        "sender": THEIRS,
+        "sender_lid": THEIR_LID,
+        "from_me": False,
+        "is_group": False,
+        "at_ms": AT_MS,
+        "push_name": "Bia",
+        "content": port.TextReceived(text),
+    }
+    return port.MessageReceived(**{**fields, **changes})
+
+
+def receipt(kind: str = "read", *wa_ids: str, **changes: Any) -> port.ReceiptReceived:
+    """A receipt of theirs."""
+    return port.ReceiptReceived(kind, wa_ids or ("3EB0BB",), THEIRS, THEIR_LID, False, AT_MS, **changes)
+
+
+def copy(event: port.EngineEvent) -> port.EngineEvent:
+    """The event as another process tells it."""
+    again: port.EngineEvent = msgspec.json.decode(msgspec.json.encode(event), type=port.EngineEvent)
+    return again
+
+
+async def bodies(pool: Pool, instance: Instance) -> list[dict[str, Any]]:
+    """What was recorded, in order."""
+    rows = await pool.fetch("select payload::text from event where instance_id = $1 order by number", instance.id)
+    return [msgspec.json.decode(row["payload"]) for row in rows]
+
+
+@pytest.fixture
+async def instance(pool: Pool) -> Instance:
+    """An instance whose received events have a URL."""
+    return await make_instance(pool, await make_account(pool), "https://example.com/received", notify_sent_by_me=True)
+
+
+async def queued(pool: Pool, instance: Instance, content: port.Text, chat: str = THEIRS) -> Accepted:
+    """An accepted message that was given to the engine."""
+    committer = GroupCommit(pool)
+    accepted = await accept(committer, instance.id, chat, content, None, 1000)
+    await committer.close()
+    await pool.execute("update outgoing_message set state = 'sending' where zaap_id = $1", accepted.zaap_id)
+    return accepted
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        message(),
+        message(from_me=True, sender=OURS),
+        message(chat=GROUP, is_group=True, chat_lid=None),
+        message("3EB0CC", is_edit=True, edited_wa_id="3EB0AA"),
+        receipt(),
+        receipt("delivered", "3EB0BB", "3EB0BC"),
+        port.ChatPresence(THEIRS, "COMPOSING"),
+        port.Connected(OURS, "9@lid", "Shop", False),
+        port.Disconnected("broke"),
+        port.LoggedOut("unlinked"),
+        port.Replaced(),
+        port.Banned(101, AT_MS),
+        port.Outdated(),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+async def test_told_again_it_is_one_event(pool: Pool, instance: Instance, event: port.EngineEvent) -> None:
+    """By the same pipeline, and by one that was just started."""
+    one = pipeline(pool)
+    await one.handle(instance.id, event, 7)
+    await one.handle(instance.id, copy(event), 7)
+    await pipeline(pool).handle(instance.id, copy(event), 7)
+    assert len(await bodies(pool, instance)) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (message("A"), message("B")),
+        (message("A"), message("A", chat=GROUP, is_group=True)),
+        (message("A", chat=GROUP, is_group=True), message("A", chat=GROUP, is_group=True, sender="5511900000003")),
+        (receipt("delivered", "A"), receipt("read", "A")),
+        (receipt("read", "A"), receipt("read", "A", "B")),
+        (receipt("read", "A"), receipt("read", "A", device=2)),
+    ],
+)
+async def test_what_is_not_the_same_is_two_events(
+    pool: Pool, instance: Instance, first: port.EngineEvent, second: port.EngineEvent
+) -> None:
+    """Another id, chat, author, status, set of messages or device is something else."""
+    one = pipeline(pool)
+    await one.handle(instance.id, first, 7)
+    await one.handle(instance.id, second, 8)
+    assert len(await bodies(pool, instance)) == 2
+
+
+async def test_a_send_told_again_is_settled_once_and_loses_no_callback(pool: Pool, instance: Instance) -> None:
+    """Killed between settling and recording: the second telling records what the first did not."""
+    accepted = await queued(pool, instance, port.Text("oi"))
+    sent = port.MessageSent(accepted.zaap_id, "3EB0DD", AT_MS)
+    await MessageStore(pool).settle_sent(instance.id, accepted.zaap_id, "3EB0DD")  # and then the host is killed
+
+    for _ in range(2):
+        await pipeline(pool).handle(instance.id, copy(sent), 7)
+
+    told = await bodies(pool, instance)
+    assert [body["type"] for body in told] == ["DeliveryCallback", "MessageStatusCallback", "ReceivedCallback"]
+    assert told[0]["messageId"] == told[2]["messageId"] == accepted.message_id
+    assert told[1]["ids"] == [accepted.message_id]
+
+
+async def test_a_failure_told_again_is_one_callback_with_its_words(pool: Pool, instance: Instance) -> None:
+    """The message is settled, and DeliveryCallback says why."""
+    accepted = await queued(pool, instance, port.Text("oi"))
+    failed = port.MessageFailed(accepted.zaap_id, "Phone number does not exist", unknown=False)
+    for _ in range(2):
+        await pipeline(pool).handle(instance.id, copy(failed), 7)
+    (told,) = await bodies(pool, instance)
+    assert (told["messageId"], told["error"]) == (accepted.message_id, "Phone number does not exist")
+
+
+async def test_ids_are_the_wires_wherever_they_are_shown(pool: Pool, instance: Instance) -> None:
+    """Receipts, replies to ours and edits of ours speak of our messageId, after a restart too."""
+    accepted = await queued(pool, instance, port.Text("oi"))
+    await pipeline(pool).handle(instance.id, port.MessageSent(accepted.zaap_id, "3EB0DD", AT_MS), 7)
+    again = pipeline(pool)
+    await again.handle(instance.id, receipt("read", "3EB0DD", "3EB0UNKNOWN"), 8)
+    await again.handle(instance.id, message("3EB0EE", quoted_wa_id="3EB0DD"), 9)
+    await again.handle(
+        instance.id, message("3EB0FF", from_me=True, sender=OURS, is_edit=True, edited_wa_id="3EB0DD"), 10
+    )
+
+    status, reply, edit = (await bodies(pool, instance))[3:]
+    assert status["ids"] == [accepted.message_id, "3EB0UNKNOWN"]
+    assert (reply["messageId"], reply["referenceMessageId"]) == ("3EB0EE", accepted.message_id)
+    assert (edit["messageId"], edit["isEdit"]) == (accepted.message_id, True)
+
+
+async def test_what_is_quoted_goes_out_under_whatsapps_id(pool: Pool, instance: Instance) -> None:
+    """A reply to ours, to theirs (with author and text), to one never seen; an edit of ours."""
+    ours = await queued(pool, instance, port.Text("asked"))
+    one = pipeline(pool)
+    await one.handle(instance.id, port.MessageSent(ours.zaap_id, "3EB0DD", AT_MS), 7)
+    await one.handle(instance.id, message("3EB0EE", "in the group", chat=GROUP, is_group=True), 8)
+
+    async def resolved(content: port.Text, chat: str = THEIRS) -> port.Content:
+        await queued(pool, instance, content, chat)
+        (*_, last) = [row async for row in _messages(pool, instance)]
+        return await pipeline(pool).resolve(last)
+
+    to_ours = await resolved(port.Text("x", quote=port.Quote(ours.message_id, THEIRS)))
+    assert to_ours.quote == port.Quote("3EB0DD", OURS, "asked")
+    to_theirs = await resolved(port.Text("x", quote=port.Quote("3EB0EE", GROUP)), GROUP)
+    assert to_theirs.quote == port.Quote("3EB0EE", THEIRS, "in the group")
+    to_nothing = await resolved(port.Text("x", quote=port.Quote("3EB0ZZ", THEIRS)))
+    assert to_nothing.quote == port.Quote("3EB0ZZ", THEIRS, "")
+    assert (await resolved(port.Text("x", edits_wa_id=ours.message_id))).edits_wa_id == "3EB0DD"
+
+
+async def _messages(pool: Pool, instance: Instance) -> Any:
+    store = MessageStore(pool)
+    rows = "select message_id from outgoing_message where instance_id = $1 order by number"
+    for row in await pool.fetch(rows, instance.id):
+        yield await store.by_message_id(instance.id, row["message_id"])
+
+
+async def test_an_instance_that_is_gone_is_no_error(pool: Pool) -> None:
+    """Its machine's last words are taken and forgotten."""
+    for event in (message(), receipt(), port.MessageSent("Z" * 32, "3EB0", AT_MS), port.Disconnected("x")):
+        await pipeline(pool).handle("N" * 32, event, 7)
+    assert await pool.fetchval("select count(*) from event") == 0
