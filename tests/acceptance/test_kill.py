@@ -141,6 +141,7 @@ def test_nothing_accepted_is_lost_over_thirty_kills(tmp_path: Path, hooks: Hooks
             one.join()
         for one in traffic:
             check_sends(one, customer, hooks, sum(killed.values()))
+            check_history(one)
         lost = [check_received(one, hooks) for one in traffic]
         print(  # noqa: T201 - figures for docs/engine.md; pytest shows them with -s
             f"\nkills {dict(killed)}, accepted sends {sum(len(one.accepted) for one in traffic)}, "
@@ -175,6 +176,25 @@ def check_sends(traffic: Traffic, customer: Phone, hooks: Hooks, kills: int) -> 
         return {it.body["messageId"] for it in hooks.of(key, "DeliveryCallback") if "error" not in it.body}
 
     wait_for("all DeliveryCallbacks", lambda: told().issuperset(traffic.accepted.values()), BACK_S)
+
+
+def check_history(traffic: Traffic) -> None:
+    """No event row is lost: the numbers have no gap, and each event was delivered or has no URL to go to."""
+    account, instance_id = traffic.instance.account, traffic.instance.id
+
+    def states() -> dict[int, str]:
+        found: dict[int, str] = {}
+        cursor = ""
+        while True:
+            page = account.get(f"/v1/instances/{instance_id}/events?limit=500{cursor}").body
+            found |= {event["number"]: event["state"] for event in page["content"]}
+            if page["next"] is None:
+                return found
+            cursor = f"&cursor={page['next']}"
+
+    wait_for("nothing waits", lambda: set(states().values()) <= {"delivered", "kept"}, BACK_S)
+    numbers = states()
+    assert sorted(numbers) == list(range(1, max(numbers) + 1))
 
 
 def check_received(traffic: Traffic, hooks: Hooks) -> int:
