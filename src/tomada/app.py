@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom  # noqa: TID251 - the one place where real dice are made
 from typing import Any, NamedTuple
@@ -69,6 +69,7 @@ from tomada.wire.server import serving
 log = structlog.get_logger(__name__)
 
 POOL_SIZE = 16
+READY_TIMEOUT_S = 3.0
 MACHINE = ("--machine-dir", "{dir}")
 
 
@@ -254,9 +255,6 @@ def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines) -> por
     settings, pool = ground.settings, ground.pool
     rules = callbacks.sender.egress.rules
 
-    async def ready() -> bool:
-        return await pool.fetchval("select true") is True
-
     return ports.Ports(
         accounts=AccountStore(pool),
         instances=InstanceStore(pool),
@@ -269,9 +267,24 @@ def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines) -> por
         queue=machines.messages,
         logins=FailedLogins(ground.clock, settings.failed_logins_per_minute),
         rates=Buckets(ground.clock),
-        ready=ready,
+        ready=_readiness(pool),
         settings=ports.WireSettings(trial_ms=round(settings.trial_hours * 3_600_000), public_url=settings.public_url),
     )
+
+
+def _readiness(pool: Pool) -> Callable[[], Coroutine[Any, Any, bool]]:
+    """Whether the database answers within READY_TIMEOUT_S; a question without an answer is not asked twice."""
+    asked: set[asyncio.Task[Any]] = set()
+
+    async def ready() -> bool:
+        if not asked:
+            task = asyncio.create_task(pool.fetchval("select true"), name="ready")
+            asked.add(task)
+            task.add_done_callback(asked.discard)
+        done, _ = await asyncio.wait(asked, timeout=READY_TIMEOUT_S)
+        return any(not task.cancelled() and task.exception() is None and task.result() is True for task in done)
+
+    return ready
 
 
 def _sandbox_routes(ground: Ground, control_url: str, sweeper: Sweeper) -> list[Any]:

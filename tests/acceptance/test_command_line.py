@@ -175,6 +175,23 @@ def test_a_stop_during_the_start(tmp_path: Path, when: str) -> None:
     wait_for("all processes gone", lambda: not [one for one in family if one.is_running()], 15)
 
 
+def test_ready_while_the_database_is_frozen(tmp_path: Path) -> None:
+    """/ready says 503 within seconds instead of waiting along; /health goes on; both are well again afterwards."""
+    with running(tmp_path / "data") as product:
+        database = [one for one in psutil.Process(product.pid).children(recursive=True) if "postgres" in one.name()]
+        for process in database:
+            process.suspend()
+        try:
+            frozen = http("GET", f"{product.base}/ready", timeout_s=10)
+            alive = http("GET", f"{product.base}/health", timeout_s=10)
+        finally:
+            for process in database:
+                process.resume()
+        wait_for("ready again", lambda: http("GET", f"{product.base}/ready").status == 200)
+
+    assert (frozen.status, alive.status) == (503, 200)
+
+
 @contextlib.contextmanager
 def serving_by_hand(**settings: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """`make serve` with what it printed, by the words that the lines begin with."""
