@@ -28,9 +28,7 @@ from tomada.postgres.launcher import EmbeddedServer, embedded_server
 from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect, is_connection_lost
 
-SECONDS, EVENTS, PAUSE_MIN, PAUSE_MAX = (
-    float(text) for text in os.environ.get("KILL_TEST", "12 2000 0.5 2").split()
-)
+SECONDS, EVENTS, PAUSE_MIN, PAUSE_MAX = (float(text) for text in os.environ.get("KILL_TEST", "12 2000 0.5 2").split())
 LEASE_S = 15.0 if PAUSE_MAX > 10 else 2.0
 INSTANCES = 10
 ROOT = Path(__file__).parents[3]
