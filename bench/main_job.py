@@ -107,6 +107,7 @@ async def idle(product: Product, count: int) -> None:
 
 async def inbound(product: Product, phones: list[Phone], customers: list[Phone], hooks: Callbacks, burst: int) -> None:
     """A customer's message to the callback at the receiver: one at a time, then many at a time."""
+    hooks.texts.clear()  # another round had the same texts
     async with client() as session:
 
         async def write(number: int, text: str) -> None:
