@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check simulate bench lock clean
+.PHONY: help setup demo serve test check simulate bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile
@@ -22,6 +22,8 @@ help: ## list the commands
 .venv/.dev: .venv/.runtime requirements-dev.lock
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
+
+setup: .venv/.runtime ## set everything up in .venv; the other commands do it by themselves
 
 demo: .venv/.runtime ## show the whole product once, against the simulated network
 	@$(BIN)/python -m tomada.demo
@@ -47,5 +49,5 @@ lock: ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
 
-clean: ## remove what the set-up made
-	rm -rf .venv data
+clean: ## remove .venv; data/ holds accounts and sessions and stays
+	rm -rf .venv

@@ -53,7 +53,7 @@ from tomada.pipeline import Pipeline
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.launcher import embedded_server
 from tomada.postgres.pool import Pool, connect
-from tomada.preconditions import check_key, migrated, sealer_of
+from tomada.preconditions import check_key, migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
 from tomada.settings import Settings
@@ -124,6 +124,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
+    one_network(settings)
     sealer = sealer_of(settings)
     pool = await _database(settings, stack)
     await check_key(pool, sealer)

@@ -16,6 +16,7 @@ from tomada.postgres.migrate import SchemaTooNewError, migrate
 from tomada.postgres.pool import Pool
 from tomada.settings import Settings, SettingsError
 
+_NETWORKS = {"sandbox": "the sandbox (--sandbox)", "whatsapp": "the real WhatsApp (without --sandbox)"}
 _KEY_ELSEWHERE = (
     "the accounts in this database were sealed with another key. Put the file secret.key (or TOMADA_SECRET_KEY) of the "
     "backup back; without it no token can be read again (docs/operating.md)"
@@ -36,6 +37,27 @@ def data_directory(settings: Settings) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise SettingsError(f"TOMADA_DATA_DIR: {path} cannot be written to by uid {os.geteuid()}")
     return path
+
+
+def one_network(settings: Settings) -> None:
+    """A data directory serves WhatsApp or the sandbox, never both in turn.
+
+    A session that logs in to the other network is told that it is unknown there, and its keys are erased.
+    """
+    marker = data_directory(settings) / "network"
+    wanted = "sandbox" if settings.sandbox else "whatsapp"
+    try:
+        found = marker.read_text() if marker.exists() else ""
+        if not found:
+            marker.write_text(wanted)
+    except OSError as error:
+        raise SettingsError(f"TOMADA_DATA_DIR: {marker}: {error.strerror}") from None
+    if found not in ("", wanted):
+        theirs, ours = _NETWORKS.get(found, found), _NETWORKS[wanted]
+        raise SettingsError(
+            f"TOMADA_DATA_DIR: {settings.data_path} belongs to {theirs}, and this would be {ours}. "
+            "Take another directory: the sessions in this one would be lost"
+        )
 
 
 def sealer_of(settings: Settings) -> Sealer:

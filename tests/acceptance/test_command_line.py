@@ -106,6 +106,13 @@ def test_a_second_server_on_the_same_data_directory(product: Product) -> None:
     assert http("GET", f"{product.base}/ready").status == 200
 
 
+def test_a_data_directory_is_of_one_network(product: Product) -> None:
+    """Real sessions would lose their keys in the sandbox, and simulated ones would knock at WhatsApp."""
+    done = tomada("serve", "--port", "0", "--data", str(product.data))
+
+    assert "belongs to the sandbox" in words(done)
+
+
 def test_a_database_without_its_key_is_refused(tmp_path: Path) -> None:
     """Restored without secret.key, nothing is served or sealed under a new key; with it all is as it was."""
     data = tmp_path / "data"
