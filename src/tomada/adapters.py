@@ -64,11 +64,11 @@ class HostSpecs:
         self._instances = instances
 
     async def spec(self, instance_id: str) -> SessionSpec:
-        """Its session name; the store is the default one."""
-        found = await self._instances.find(instance_id)
-        if found is None:
+        """Its session name; the store is the default one. A deleted one's too: it is opened once more, to log out."""
+        name = await self._instances.session_name(instance_id)
+        if name is None:
             raise NotFound
-        return SessionSpec(instance_id, "", found.instance.session_name)
+        return SessionSpec(instance_id, "", name)
 
 
 class LifecycleNeighbours:

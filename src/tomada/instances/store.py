@@ -69,6 +69,8 @@ select i.token_hash, a.client_token_hash, a.messages_per_minute_max, {_COLUMNS}
 where i.id = $1 and i.state <> 'deleted'
 """
 
+_SESSION_NAME = "select session_name from instance where id = $1"
+
 _MATCHES = """
 i.account_id = $1 and i.state <> 'deleted'
   and ($2::text is null or i.id = upper($2) or strpos(lower(i.name), lower($2)) > 0)
@@ -105,6 +107,11 @@ class InstanceStore:
         if row is None:
             return None
         return Found(_instance(row), row["token_hash"], row["client_token_hash"], row["messages_per_minute_max"])
+
+    async def session_name(self, instance_id: str) -> str | None:
+        """What the phone shows of an instance, for its host; deleted ones included (a tombstone's is empty)."""
+        name: str | None = await self._pool.fetchval(_SESSION_NAME, instance_id)
+        return name
 
     async def count(self, account_id: str, query: str | None, is_device: bool | None) -> int:
         """How many of the account's instances match (name part or whole id; kind)."""
