@@ -46,6 +46,14 @@ def test_two_secrets_during_a_rotation() -> None:
     assert len(result["webhook-signature"].split(" ")) == 2
 
 
+def test_the_old_secret_ends_when_its_overlap_does() -> None:
+    """Written `<new> <old>@<end>`: two signatures before the end, from then on one."""
+    old, new, end_ms = ids.signing_secret(), ids.signing_secret(), 1_800_000_000_000
+    before = signed(f"{new} {old}@{end_ms}", callback(), end_ms - 1)["webhook-signature"]
+    after = signed(f"{new} {old}@{end_ms}", callback(), end_ms)["webhook-signature"]
+    assert (len(before.split()), len(after.split())) == (2, 1)
+
+
 def test_the_same_id_and_a_new_timestamp_on_every_attempt() -> None:
     """What a receiver dedupes by stays; what proves freshness does not; the attempt is numbered."""
     secret = ids.signing_secret()
