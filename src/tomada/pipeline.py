@@ -14,6 +14,7 @@ would miss, save what spares a look-up or a repeated notice.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -35,7 +36,10 @@ _ENDS: dict[type[port.EngineEvent], str] = {
     port.Outdated: f"{DISCONNECTED_WORDS}: WhatsApp refuses this version, the operator must upgrade",
 }
 
-SENT_IDS_MAX = 10_000  # remembered, of all instances; some 2 MB
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+REMEMBERED_MAX = 10_000  # of each kind, over all instances; some 2 MB
 
 # (instance id, chat, WhatsApp id) -> who wrote that message and its text, if it was received here.
 FindReceived = Callable[[str, str, str], Awaitable[tuple[str, str] | None]]
@@ -102,11 +106,6 @@ class Pipeline:
             content = msgspec.structs.replace(content, quote=await self._quote(message, content.quote.wa_id))
         return content
 
-    def forget(self, instance_id: str) -> None:
-        """The instance is gone."""
-        self._facts.pop(instance_id, None)
-        self._last_told.pop(instance_id, None)
-
     # --- one kind each ---
 
     async def _received(self, instance_id: str, event: port.MessageReceived) -> None:
@@ -133,9 +132,7 @@ class Pipeline:
         message = await self._messages.settle_sent(instance_id, event.zaap_id, event.wa_id)
         self._settled(event.zaap_id, True)  # the next one may go; the events of both are still recorded in order
         if message is not None:
-            self._sent_ids[instance_id, event.wa_id] = message.message_id
-            if len(self._sent_ids) > SENT_IDS_MAX:
-                del self._sent_ids[next(iter(self._sent_ids))]
+            _remember(self._sent_ids, (instance_id, event.wa_id), message.message_id)
             facts = await self._facts_of(instance_id)
             names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
             quote = message.content.quote
@@ -156,6 +153,8 @@ class Pipeline:
 
     async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
         again = event.unknown or event.retry
+        if event.unknown:
+            log.info("message.outcome_unknown", instance=instance_id, zaap_id=event.zaap_id)
         if again:
             await self._messages.give_back(instance_id, event.zaap_id, counted=event.unknown)
         else:
@@ -167,8 +166,8 @@ class Pipeline:
     async def _connected(self, instance_id: str, event: port.Connected, journal: int | None) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
         await self._recorder.record([events.connected(facts, event, self._clock.now_ms(), self._occurrence(journal))])
-        self._facts[instance_id] = facts
-        self._last_told[instance_id] = port.Connected
+        _remember(self._facts, instance_id, facts)
+        _remember(self._last_told, instance_id, port.Connected)
         self._wake(instance_id)
 
     async def _ended(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
@@ -179,7 +178,7 @@ class Pipeline:
         await self._recorder.record(
             [events.disconnected(facts, self._clock.now_ms(), self._occurrence(journal), words)]
         )
-        self._last_told[instance_id] = type(event)
+        _remember(self._last_told, instance_id, type(event))
         if isinstance(event, port.LoggedOut):
             self._facts.pop(instance_id, None)
 
@@ -217,9 +216,17 @@ class Pipeline:
         if facts is None:
             facts = Facts(instance_id, await self._connected_phone(instance_id))
             if facts.connected_phone:
-                self._facts[instance_id] = facts
+                _remember(self._facts, instance_id, facts)
         return facts
 
     def _occurrence(self, journal: int | None) -> str:
         """Names this time that something happened: the journal's number, which is unique, or the moment."""
         return f"{journal or self._clock.now_ms()}"
+
+
+def _remember(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep the newest REMEMBERED_MAX."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > REMEMBERED_MAX:
+        del kept[next(iter(kept))]

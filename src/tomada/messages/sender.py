@@ -113,7 +113,7 @@ class Sender:
     async def session_opening(self, instance_id: str) -> None:
         """Call before a session is opened anew, after the old machine's journal is committed: see the package."""
         for zaap_id in await self._store.requeue_unknown(instance_id):
-            log.info("sender.outcome_unknown", instance=instance_id, zaap_id=zaap_id)
+            log.info("message.outcome_unknown", instance=instance_id, zaap_id=zaap_id)
             self.settled(zaap_id, known=False)
 
     async def _lane(self, instance_id: str) -> None:
