@@ -59,7 +59,7 @@ PLANS: dict[Scope, tuple[Step, ...]] = {
 }
 
 
-class Done(Struct, frozen=True):
+class Done(Struct, frozen=True, rename="camel"):
     """A step that is done: what it removed, and when (lifecycle milliseconds)."""
 
     step: Step
@@ -83,7 +83,7 @@ class Deletion(Struct, frozen=True, kw_only=True):
     finished: bool = False
 
 
-class Receipt(Struct, frozen=True, kw_only=True):
+class Receipt(Struct, frozen=True, kw_only=True, rename="camel"):
     """The erasure receipt: what was removed, when, and the SHA-256 of exactly that."""
 
     instance_id: str

@@ -67,7 +67,7 @@ where instance_id = $1 and epoch = $2 and number = $3 and finished_ms is null fo
 """
 _NOTE = f"""
 update deletion
-set done = done || jsonb_build_array(jsonb_build_object('step', $3::text, 'at_ms', lifecycle_now_ms(),
+set done = done || jsonb_build_array(jsonb_build_object('step', $3::text, 'atMs', lifecycle_now_ms(),
         'removed', $4::jsonb, 'note', $5::text)),
     failures = 0, ready_ms = greatest(ready_ms, real_now_ms() + $6)
 where instance_id = $1 and epoch = $2
