@@ -205,7 +205,7 @@ class _Connection(asyncio.Protocol):
             await self._pour(b"x" * 65536)
         elif name == "heads":
             self._transport.write(b"HTTP/1.1 200 X\r\n")
-            await self._pour(b"x-filler: " + b"y" * 4000 + b"\r\n")
+            await self._pour(b"x-filler: " + b"y" * 8000 + b"\r\n")
         elif name == "drip":
             self._transport.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n")
             for _ in range(1000):
