@@ -52,6 +52,7 @@ from tomada.messages.store import MessageStore
 from tomada.pipeline import Pipeline
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.launcher import embedded_server
+from tomada.postgres.only import only_server
 from tomada.postgres.pool import Pool, connect
 from tomada.preconditions import check_key, migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
@@ -146,6 +147,7 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
         stack.callback(address.unlink, missing_ok=True)
     pool = await connect(await migrated(dsn), size_max=POOL_SIZE)
     stack.callback(pool.terminate)
+    await stack.enter_async_context(only_server(dsn))
     return pool
 
 

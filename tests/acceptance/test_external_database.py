@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.acceptance.hooks import Hooks
 from tests.acceptance.product import Product, wait_for
@@ -39,3 +40,31 @@ def use_from_outside(tmp_path: Path, dsn: str, hooks: Hooks) -> None:
         hooks.wait_text("external", "after")
     finally:
         product.stop()
+
+
+async def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
+    """Its sessions would throw out the first one's. A killed server's place is free at once."""
+    async with embedded_server(tmp_path / "elsewhere") as server:
+        await asyncio.to_thread(two_servers, tmp_path, server.dsn)
+
+
+def two_servers(tmp_path: Path, dsn: str) -> None:
+    """The story, with blocking calls."""
+    tmp_path.chmod(0o755)
+    first, second = (Product(tmp_path / name, {"TOMADA_DATABASE_URL": dsn}) for name in ("first", "second"))
+    key = tmp_path / "second" / "secret.key"
+    first.start()
+    try:
+        key.parent.mkdir(mode=0o711)
+        key.write_bytes((tmp_path / "first" / "secret.key").read_bytes())
+
+        with pytest.raises(AssertionError, match="Another `tomada serve` uses this database"):
+            second.start()
+        assert first.create_account().get("/instances").status == 200
+
+        first.kill()
+        second.start()
+        assert second.stop() == 0
+    finally:
+        first.stop()
+        second.stop()
