@@ -3,7 +3,7 @@
 import msgspec
 
 from tomada.engine.port import Content
-from tomada.errors import QueueFull
+from tomada.errors import QueueFull, SubscriptionNeeded
 from tomada.kit import ids
 from tomada.messages.store import ACCEPT
 from tomada.postgres.group_commit import GroupCommit
@@ -19,7 +19,8 @@ class Accepted(msgspec.Struct, frozen=True):
 async def accept(
     committer: GroupCommit, instance_id: str, chat: str, content: Content, delay_s: float | None, queue_max: int
 ) -> Accepted:
-    """Queue a message. Raises QueueFull when `queue_max` messages wait already, Unavailable without a database.
+    """Queue a message. Raises QueueFull when `queue_max` messages wait already, SubscriptionNeeded if the
+    instance has just ended, Unavailable without a database.
 
     The ids are made here, so a commit that is repeated after a broken connection queues the message once.
     """
@@ -28,6 +29,9 @@ async def accept(
     row = await committer.execute(
         ACCEPT, instance_id, accepted.zaap_id, accepted.message_id, chat, encoded, delay_s, queue_max
     )
-    if row is None or row["number"] is None:
+    assert row is not None  # the statement always gives one
+    if row["number"] is None and not row["live"]:
+        raise SubscriptionNeeded
+    if row["number"] is None:
         raise QueueFull(f"The queue of this instance is full ({queue_max} messages)")
     return accepted

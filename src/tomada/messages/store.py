@@ -41,8 +41,9 @@ _COLUMNS = (
     "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id, settled_ms"
 )
 
-# Null when the queue is full. The count reads the partial index of waiting rows only. Written again under the same ids
-# it finds its own row, so it may be repeated after a lost connection.
+# Null when the queue is full, or when the instance ended after the call was authorized (`live`). The count reads the
+# partial index of waiting rows only. Written again under the same ids it finds its own row, so it may be repeated after
+# a lost connection.
 ACCEPT = Statement(
     "accept message",
     """
@@ -51,13 +52,15 @@ ACCEPT = Statement(
         select $1, $2, $3, $4, $5::text::jsonb, $6
         where (select count(*) from outgoing_message
                where instance_id = $1 and state in ('queued', 'sending')) < $7
+          and exists (select from instance where id = $1 and state in ('trial', 'active', 'in_cancellation'))
         on conflict do nothing
         returning number
     )
     select coalesce(
         (select number from done),
         (select number from outgoing_message where instance_id = $1 and zaap_id = $2)
-    ) as number
+    ) as number,
+    exists (select from instance where id = $1 and state in ('trial', 'active', 'in_cancellation')) as live
     """,
     idempotent=True,
 )

@@ -11,7 +11,7 @@ from random import Random  # noqa: TID251 - passed in
 import pytest
 
 from tomada.engine.port import Content, EngineRefused, Text
-from tomada.errors import QueueFull
+from tomada.errors import QueueFull, SubscriptionNeeded
 from tomada.messages.accept import Accepted, accept
 from tomada.messages.sender import ATTEMPTS_MAX, SWEEP_S, Sender
 from tomada.messages.store import Claim, MessageStore, Outgoing
@@ -211,6 +211,16 @@ async def test_a_full_queue_refuses_and_keeps_what_it_has(queue: Queue) -> None:
         await queue.accept("three", queue_max=2)
 
     assert await queue.store.count(ACCOUNT, INSTANCE) == 2
+
+
+async def test_an_instance_that_has_just_ended_accepts_nothing(queue: Queue, pool: Pool) -> None:
+    """The caller was authorized a moment before; a message behind the end would be neither sent nor reported."""
+    await pool.execute("update instance set state = 'expired' where id = $1", INSTANCE)
+
+    with pytest.raises(SubscriptionNeeded):
+        await queue.accept("too late")
+
+    assert await queue.store.count(ACCOUNT, INSTANCE) == 0
 
 
 async def test_a_removed_message_is_not_sent(queue: Queue) -> None:
