@@ -297,7 +297,7 @@ class Dispatcher:
             return
         dead = sum(1 for o in settlement.outcomes if isinstance(o, Failed) and o.dead)
         if dead:
-            self._metrics.dead.inc(dead)
+            self._metrics.given_up.inc(dead)
         if settlement.disable:
             self._metrics.disabled.inc()
             _log.warning("callback_url_disabled", instance=lane.instance_id, lane=lane.id, reason=settlement.disable)

@@ -35,7 +35,7 @@ class Metrics:
         self.wait = Histogram(
             "tomada_callback_wait_seconds", "From the event's commit to its delivery", buckets=_WAITS, registry=registry
         )
-        self.dead = Counter("tomada_callback_dead_letters", "Events given up", registry=registry)
+        self.given_up = Counter("tomada_callback_given_up", "Events whose attempts were used up", registry=registry)
         self.disabled = Counter("tomada_callback_urls_disabled", "URLs switched off", registry=registry)
         self.lost = Counter("tomada_callback_leases_lost", "Lanes lost to another dispatcher", registry=registry)
         self.lanes_held = Gauge("tomada_callback_lanes_held", "Lanes being worked on here", registry=registry)
@@ -46,7 +46,7 @@ class Metrics:
                 ("oldest_age_seconds", "Age of the oldest callback to be delivered"),
                 ("lanes_failing", "Lanes whose last attempt failed"),
                 ("lanes_disabled", "Lanes whose URL is switched off"),
-                ("dead_letters_kept", "Dead letters kept"),
+                ("dead_letters_kept", "Dead letters kept, those of disabled URLs included"),
             )
         ]
 

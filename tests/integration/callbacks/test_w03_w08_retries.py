@@ -4,9 +4,20 @@ import asyncio
 
 import pytest
 
-from tests.integration.callbacks.harness import event, eventually, keys, make_account, make_instance, pass_time, running
+from tests.integration.callbacks.harness import (
+    Account,
+    Rig,
+    event,
+    eventually,
+    keys,
+    make_account,
+    make_instance,
+    pass_time,
+    running,
+)
 from tests.receiver import Receiver
 from tomada.callbacks.backoff import Policy
+from tomada.callbacks.upkeep import refresh_figures
 from tomada.postgres.pool import Pool
 
 HOUR_MS = 3_600_000
@@ -58,11 +69,22 @@ async def test_w03_over_72_hours_and_into_the_dead_letters(pool: Pool, receiver:
                 await pass_time(pool, max(0, due_ms))
                 passed_ms += max(0, due_ms)
                 rig.dispatcher.wake()
+        await eventually(lambda: _is_counted(rig, account, given_up=1, kept=1))
     assert attempts >= 10
     assert 72 * HOUR_MS <= passed_ms <= 76 * HOUR_MS
     assert len(receiver.requests()) == attempts
     reason = await pool.fetchval("select reason from dead_letter")
     assert reason == "attempts used up: status 503"
+
+
+async def _is_counted(rig: Rig, account: Account, *, given_up: int, kept: int) -> bool:
+    """Whether the metrics say so: `given_up` is of attempts used up only, `kept` of disabled URLs as well."""
+    await refresh_figures(rig.pool, rig.metrics)
+    labels = {"account": account.id}
+    return (
+        rig.registry.get_sample_value("tomada_callback_given_up_total") == given_up
+        and rig.registry.get_sample_value("tomada_callback_dead_letters_kept", labels) == kept
+    )
 
 
 async def _is_free(pool: Pool) -> bool:
@@ -98,6 +120,7 @@ async def test_w03_410_disables_the_url(pool: Pool, receiver: Receiver) -> None:
         await rig.settled()
         await rig.recorder.record([event(instance, "c")])
         await rig.settled()
+        await eventually(lambda: _is_counted(rig, account, given_up=0, kept=3))
     assert keys(receiver.requests()) == ["a"]
     lane = await pool.fetchrow("select disabled_ms, disabled_reason, due_ms from lane")
     assert lane is not None
