@@ -222,10 +222,19 @@ def test_ended_and_deleted_instances(world: World) -> None:
     world.product.advance_clock(48 * 3600 + 1)
     for route in world.of("clientToken"):
         assert world.call(route, instance.id, instance.token) == MUST_SUBSCRIBE, route
+    by_id = [it for it in world.of("partner") if "{instance_id}" in it.path and "{token}" not in it.path]
+    assert by_id
+    for route in by_id:
+        assert world.call(route, instance.id, "", world.mine.headers)[0] < 500, route
     deleted = http("DELETE", instance.url("integrator/on-demand/delete"), headers=world.mine.headers)
     assert deleted.status == 200, deleted
     for route in world.of("clientToken"):
         assert world.call(route, instance.id, instance.token) == NOT_FOUND, route
+    for route in world.of("partner"):
+        if "{token}" in route.path:
+            assert world.call(route, instance.id, instance.token, world.mine.headers) == NOT_FOUND, route
+    for route in by_id:
+        assert world.call(route, instance.id, "", world.mine.headers)[0] < 500, route
 
 
 def test_no_credential_in_the_log(world: World) -> None:
