@@ -21,6 +21,10 @@ CODE_LEFT_MS = 1000  # a code that expires sooner is not worth showing
 REMOVAL_CONNECT_S = 20.0  # an instance that is removed is connected once more, to be unlinked
 CLOSE_S = 35.0
 
+# What an erasure receipt says of a removal.
+NOT_TOLD = "WhatsApp could not be told; a linked device may remain on the phone"
+KEYS_ERASED = "unlinked from the phone, and the keys of its session erased"
+
 
 class QrCode(msgspec.Struct, frozen=True):
     """A QR text to scan, and when it expires."""
@@ -135,7 +139,7 @@ class SessionControl:
         return await self._unlink(await self._session(instance_id))
 
     async def remove(self, instance_id: str, epoch: int | None = None, *, force: bool = True) -> str:
-        """Log out and stop hosting; idempotent. Returns a note for the erasure receipt, empty if all went well.
+        """Log out and stop hosting; idempotent. Returns a note for the erasure receipt, empty if nothing was there.
 
         A session of an instance that was given a machine again (its epoch has come) is left alone. Without `force` it
         raises Unavailable when WhatsApp cannot be told now. Keys are erased here, other files by `erase_files`.
@@ -143,7 +147,7 @@ class SessionControl:
         session = await self._host.hosted(instance_id)
         if session is None or (epoch is not None and session.epoch >= epoch):
             return ""
-        machine = session.machine
+        machine, had_keys = session.machine, self._host.folders.has_keys(instance_id)
         told = await self._unlink(session, connect=True, insist=not force)
         try:
             await self._drained(session)
@@ -152,7 +156,9 @@ class SessionControl:
         if machine is not None and self._host.settings.instances_per_machine == 1:
             machine.recycle_due = "the instance that it was dedicated to was removed"
             machine.recycle()  # nobody else is given its memory
-        return "" if told else "WhatsApp could not be told; a linked device may remain on the phone"
+        if not told:
+            return NOT_TOLD
+        return KEYS_ERASED if had_keys else ""
 
     async def erase_files(self, instance_id: str, epoch: int | None = None) -> int:
         """Remove everything that lies in files for an instance; returns how many. Idempotent; fenced as `remove`."""

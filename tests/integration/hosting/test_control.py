@@ -9,7 +9,7 @@ import pytest
 from tests.integration.hosting.hosting import Hosting, until
 from tomada.engine.port import EngineRefused, Text
 from tomada.errors import MachineTimeout, NotConnected, NotFound, Refused, Unavailable
-from tomada.machines.control import AlreadyConnected, QrCode
+from tomada.machines.control import KEYS_ERASED, AlreadyConnected, QrCode
 
 
 async def test_pairing_from_the_first_code_to_connected(hosting: Hosting) -> None:
@@ -154,7 +154,7 @@ async def test_removing_unlinks_stops_and_erases_and_can_be_repeated(hosting: Ho
     assert await hosting.control.remove("a", epoch=1) == ""  # from before the machine it has now
     assert hosting.control.connected("a")
     assert await hosting.control.erase_files("a", epoch=1) == 0
-    assert await hosting.control.remove("a", epoch=2, force=False) == ""
+    assert await hosting.control.remove("a", epoch=2, force=False) == KEYS_ERASED
     (hosting.host.folders.instance("a") / "media").touch()
     assert await hosting.control.erase_files("a", epoch=2) == 1
 
