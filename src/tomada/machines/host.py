@@ -166,10 +166,10 @@ class Host:
         return row.state if row is not None else None
 
     async def let_go(self, session: HostedSession) -> None:
-        """Host this session no longer."""
-        await session.stop()
+        """Host this session no longer. Off the list before it stops: nobody may ask one that has stopped."""
         if self.sessions.get(session.instance_id) is session:
             del self.sessions[session.instance_id]
+        await session.stop()
 
     def figures(self) -> Figures:
         """Counters and gauges, as they are now."""
@@ -336,8 +336,9 @@ class Host:
 
     async def _tend(self) -> None:
         for session in self.all_sessions():
-            if session.at_rest and session.machine is None and not session.state.wanted:
-                await self.let_go(session)  # unpaired, and nobody is at it: its row says all there is
+            idle = session.at_rest and session.machine is None and not session.state.wanted
+            if idle and not self.lanes.busy(session.instance_id):
+                await self.let_go(session)  # unpaired, nobody is at it, and its row is written: that says all there is
         hosted = self._hosted_by_slot()
         per_machine = self.settings.instances_per_machine
         empty = [machine for machine in self.machines.values() if not hosted[machine.slot] and not machine.pending]

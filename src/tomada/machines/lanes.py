@@ -73,6 +73,10 @@ class Lanes:
         if instance_id not in self._tasks:
             self._tasks[instance_id] = asyncio.create_task(self._drain(instance_id, queue), name=f"lane {instance_id}")
 
+    def busy(self, instance_id: str) -> bool:
+        """Whether anything is queued for this instance."""
+        return instance_id in self._tasks
+
     async def idle(self, instance_id: str) -> None:
         """Wait until everything queued for this instance, and whatever is added meanwhile, is done."""
         while (task := self._tasks.get(instance_id)) is not None:

@@ -28,7 +28,7 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 _EXPECTED_INT = re.compile(r"^Expected `int(?: \| null)?`")
 _JSON_NAMES = {"int": "number", "float": "number", "bool": "boolean", "str": "string", "array": "list"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which .NET likes to write first
-_DIGITS_MAX = 100  # of a number in a query; whatever has more is nonsense
+_DIGITS_MAX = 18  # of a number in a query: what has more fits into no column, and is nonsense
 _EMPTY_BODIES = (b"", b"[]")  # what clients send where a call takes no fields
 
 

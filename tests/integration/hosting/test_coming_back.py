@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.hosting.hosting import Hosting, alive, until
 from tomada.errors import NotConnected, OutcomeUnknown, Refused
+from tomada.machines.control import QrCode
 from tomada.machines.host import Host
 
 
@@ -268,6 +269,22 @@ async def test_machines_that_host_nobody_go_but_for_one(hosting: Hosting) -> Non
         await hosting.control.remove(name)
 
     await until(lambda: len(hosting.host.machines) == 1)
+
+
+async def test_a_session_that_is_being_let_go_is_not_asked_any_more(hosting: Hosting) -> None:
+    """Regression: a QR code asked for in the moment of tidying up was asked of a stopped session, and never came."""
+    await hosting.instance("a")
+    await hosting.host.start()
+    await hosting.control.qr("a")
+    await hosting.control.restart("a")  # ends the round
+    session = hosting.host.sessions["a"]
+    await until(lambda: session.at_rest)
+
+    going = asyncio.create_task(hosting.host.let_go(session))
+    await asyncio.sleep(0)
+
+    assert isinstance(await hosting.control.qr("a"), QrCode)
+    await going
 
 
 async def test_a_machine_that_leaked_many_rounds_is_renewed_when_idle(hosting: Hosting) -> None:
