@@ -231,7 +231,7 @@ async def _http(
     ground: Ground, callbacks: Callbacks, machines: Machines, lifecycle: Lifecycle, control_url: str
 ) -> str:
     settings, pool = ground.settings, ground.pool
-    wire = _wire_ports(ground, callbacks, machines)
+    wire = _wire_ports(ground, callbacks, machines, lifecycle.terms)
     nudge = lifecycle.sweeper.nudge
     parts = {
         "lifecycle": LifecycleParts(lifecycle.store, lifecycle.terms, nudge),
@@ -254,7 +254,7 @@ async def _http(
     return await ground.stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
 
 
-def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines) -> ports.Ports:
+def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines, terms: Terms) -> ports.Ports:
     settings, pool = ground.settings, ground.pool
     rules = callbacks.sender.egress.rules
 
@@ -271,7 +271,7 @@ def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines) -> por
         logins=FailedLogins(ground.clock, settings.failed_logins_per_minute),
         rates=Buckets(ground.clock),
         ready=_readiness(pool),
-        settings=ports.WireSettings(trial_ms=round(settings.trial_hours * 3_600_000), public_url=settings.public_url),
+        settings=ports.WireSettings(trial_ms=terms.trial_ms, public_url=settings.public_url),
     )
 
 

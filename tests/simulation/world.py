@@ -26,7 +26,7 @@ from tests.simulation.schedule import (
 from tomada.errors import TomadaError
 from tomada.instances import subscriptions
 from tomada.instances.deletion import Deletion, Receipt, Step
-from tomada.instances.lifecycle import LIVE, Change, Standing, State, Terms, next_ms, trial_due_ms
+from tomada.instances.lifecycle import LIVE, Change, Standing, State, Terms, next_ms
 from tomada.instances.lifecycle_port import Snapshot
 from tomada.instances.sweeper import carry_deletions, end_what_is_due, pause_until_due
 
@@ -235,14 +235,14 @@ class World:
             )
         self.schedule.spawn(
             self._client(name, self.rng.choice(CALLS), near_due=False),
-            at_ms=trial_due_ms(created_ms, self.terms) + self.rng.randint(-400, 400),
+            at_ms=created_ms + self.terms.trial_ms + self.rng.randint(-400, 400),
         )
 
     async def _create(self, name: str) -> None:
         if self.store.accounts and self.store.accounts[ACCOUNT].suspended_until_ms is not None:
             return
         now_ms = self.lifecycle_ms()
-        due_ms = trial_due_ms(now_ms, self.terms)
+        due_ms = now_ms + self.terms.trial_ms
         self.store.create(Standing(id=name, account_id=ACCOUNT, state=State.TRIAL, created_ms=now_ms, due_ms=due_ms))
         await pause(self.rng.randrange(1, HOUR_MS))
         self.machines.pair(name)

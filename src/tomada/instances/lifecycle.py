@@ -65,6 +65,11 @@ class Terms(Struct, frozen=True, kw_only=True):
     events_retention_days: float = 7.0  # events outlive the instance, so that they are delivered
     suspension_days: float = 5.0  # from an account's suspension to the end of its instances
 
+    @property
+    def trial_ms(self) -> int:
+        """From the creation of an instance to its `due`; the statement that creates it adds this."""
+        return round(self.trial_hours * HOUR_MS)
+
 
 class Standing(Struct, frozen=True, kw_only=True):
     """The part of an instance's row that the lifecycle reads and writes. Times are lifecycle milliseconds."""
@@ -102,11 +107,6 @@ class Change(Struct, frozen=True, kw_only=True):
     def gains_machine(self) -> bool:
         """Whether the instance is given a new machine, to be paired anew."""
         return self.before.state not in LIVE and self.after.state in LIVE
-
-
-def trial_due_ms(created_ms: int, terms: Terms) -> int:
-    """The `due` of a new instance."""
-    return created_ms + int(terms.trial_hours * HOUR_MS)
 
 
 def check_serves(standing: Standing, now_ms: int) -> None:

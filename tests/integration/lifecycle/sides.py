@@ -10,7 +10,7 @@ from tomada.accounts import audit
 from tomada.callbacks.store.recording import write_events
 from tomada.callbacks.types import NewEvent, Target
 from tomada.instances.deletion import Deletion
-from tomada.instances.lifecycle import Standing, State, Terms, trial_due_ms
+from tomada.instances.lifecycle import Standing, State, Terms
 from tomada.instances.lifecycle_port import LifecycleStore
 from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.postgres.pool import Connection, Pool
@@ -148,7 +148,7 @@ class MemorySide:
 
     async def create(self, account_id: str, instance_id: str, *, paired: bool = True) -> Standing:
         """See Side."""
-        due_ms = trial_due_ms(self.lifecycle_ms, TERMS)
+        due_ms = self.lifecycle_ms + TERMS.trial_ms
         standing = Standing(
             id=instance_id, account_id=account_id, state=State.TRIAL, created_ms=self.lifecycle_ms, due_ms=due_ms
         )
@@ -239,7 +239,7 @@ class PostgresSide:
     async def create(self, account_id: str, instance_id: str, *, paired: bool = True) -> Standing:
         """See Side."""
         now_ms = await self.pool.fetchval("select lifecycle_now_ms()")
-        await self.pool.execute(_CREATE, instance_id, account_id, now_ms, trial_due_ms(now_ms, TERMS))
+        await self.pool.execute(_CREATE, instance_id, account_id, now_ms, now_ms + TERMS.trial_ms)
         await self.pool.execute(
             "insert into outgoing_message (instance_id, zaap_id, message_id, chat, content)"
             " values ($1, 'Z' || $1, 'M' || $1, '5511', '{}')",

@@ -36,7 +36,7 @@ class Diary:
             account_id="A",
             state=State.TRIAL,
             created_ms=created_ms,
-            due_ms=lifecycle.trial_due_ms(created_ms, terms),
+            due_ms=created_ms + terms.trial_ms,
         )
 
     def sweep(self, when: str) -> str:
