@@ -92,6 +92,7 @@ class Product:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
+            self.kill()
             raise AssertionError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
         self.base = json.loads(line)["url"]
         self.port = int(self.base.rsplit(":", 1)[1])

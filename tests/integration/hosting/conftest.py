@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.children import children_of
 from tests.integration.hosting.hosting import Hosting
 from tomada.postgres.pool import Pool
 
@@ -16,5 +16,4 @@ async def hosting(pool: Pool, tmp_path: Path) -> AsyncIterator[Hosting]:
     hosting = Hosting(pool, tmp_path)
     yield hosting
     await hosting.host.stop()
-    left = [child.cmdline() for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())]
-    assert left == []
+    assert children_of(tmp_path) == []

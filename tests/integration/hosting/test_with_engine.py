@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
+from tests.children import children_of
 from tests.integration.hosting.hosting import Hosting, until
 from tests.integration.hosting.network import Network, running_network
 from tomada.engine import port
@@ -46,7 +46,7 @@ async def node(pool: Pool, tmp_path: Path, network: Network) -> AsyncIterator[Ho
     yield node
     await node.host.stop()
     await network.well()
-    assert [child.pid for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())] == []
+    assert children_of(tmp_path) == []
 
 
 async def paired(node: Hosting, network: Network, *names: str) -> list[str]:
