@@ -14,7 +14,8 @@ from tomada.instances import lifecycle
 from tomada.instances.lifecycle import Change, Standing, Terms
 from tomada.instances.lifecycle_port import LifecycleStore
 
-SWAPS_MAX = 8
+SWAPS_MAX = 64
+"""A swap is lost only to somebody else's change, so a crowd on one account gets on; this many in a row is no crowd."""
 BATCH_MAX = 100
 
 

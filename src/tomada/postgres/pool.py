@@ -37,7 +37,6 @@ STATEMENT_TIMEOUT_S = 30.0
 CONNECTION_LOST: tuple[type[Exception], ...] = (
     OSError,  # refused, reset, no socket; TimeoutError is one too: no answer in time
     asyncpg.InterfaceError,  # "connection is closed", but also misuse: `is_connection_lost` tells them apart
-    asyncpg.InternalClientError,  # "another operation is in progress": cut off in mid-statement, not yet seen as closed
     asyncpg.InternalClientError,  # "another operation is in progress": the connection broke while it was asked
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.AdminShutdownError,  # 57P01: terminated, or the server shuts down
