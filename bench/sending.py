@@ -45,6 +45,10 @@ class Instant:
         """Take it, and have it sent."""
         self._sent.put_nowait((instance_id, MessageSent(zaap_id, f"WA{zaap_id}", 1)))
 
+    async def restart(self, instance_id: str) -> None:
+        """Its outcomes come at once."""
+        raise AssertionError(instance_id)
+
     async def tell(self, messages: int) -> None:
         """What the host does with outcomes."""
         assert self.pipeline is not None

@@ -259,6 +259,13 @@ class EngineRefused(Exception):
     retry = False
 
 
+class MessageTooLarge(EngineRefused):
+    """This message is too large"""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
 class OutcomeUnknown(Exception):
     """A call may or may not have taken effect: the answer did not come in time."""
 

@@ -19,7 +19,7 @@ from random import Random  # noqa: TID251 - the type of what is passed in
 import msgspec
 import structlog
 
-from tomada.engine.port import EngineEvent, EngineRefused
+from tomada.engine.port import EngineEvent, EngineRefused, MessageTooLarge
 from tomada.errors import MachineTimeout, OutcomeUnknown, Unavailable
 from tomada.kit.clock import Clock
 from tomada.machines import protocol
@@ -165,8 +165,8 @@ class Machine:
     async def request(self, command: protocol.Command, timeout_s: float) -> str | None:
         """The answer's value.
 
-        MachineAway: nothing was asked. EngineRefused: nothing was done. OutcomeUnknown, MachineTimeout: it may have
-        been done.
+        MachineAway: nothing was asked. EngineRefused (MessageTooLarge among them): nothing was done. OutcomeUnknown,
+        MachineTimeout: it may have been done.
         """
         if self._pipe is None or not self.ready:
             raise MachineAway
@@ -174,7 +174,7 @@ class Machine:
         self._request_id += 1
         line = _encode(protocol.Request(self._request_id, command))
         if len(line) > protocol.LINE_BYTES_MAX:
-            raise EngineRefused("This message is too large")
+            raise MessageTooLarge
         answer: asyncio.Future[protocol.Answer] = asyncio.get_running_loop().create_future()
         self._answers[self._request_id] = answer
         request_id = self._request_id

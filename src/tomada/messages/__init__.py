@@ -16,5 +16,6 @@ Guarantees, and what each rests on.
 - Order: one lane per instance, which does not claim the next message before the present one is settled.
 - Once: `sending` is committed before the engine hears of the message. A message found in `sending` when a session is
   opened anew, after the old machine's journal was read to its end, has an unknown outcome: it may have left in the
-  moment of the crash. It is sent again, at most ATTEMPTS_MAX times; duplicates are possible here and nowhere else.
+  moment of the crash. It is sent again, at most ATTEMPTS_MAX times; duplicates are possible here and nowhere else. A
+  machine that tells no outcome is not taken for one that has sent nothing: its session is closed and opened anew.
 """

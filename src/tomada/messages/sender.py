@@ -11,12 +11,13 @@ after that has woken the lane, which asks again before it ends.
 """
 
 import asyncio
+import contextlib
 from random import Random  # noqa: TID251 - the type of what is passed in
 from typing import Protocol
 
 import structlog
 
-from tomada.engine.port import Content, EngineRefused
+from tomada.engine.port import Content, EngineRefused, MessageTooLarge
 from tomada.errors import TomadaError
 from tomada.messages.store import MessageStore, Outgoing
 from tomada.postgres.pool import is_connection_lost
@@ -24,7 +25,7 @@ from tomada.postgres.pool import is_connection_lost
 log = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX = 3  # of a message whose outcome stays unknown; then its failure is reported
-OUTCOME_TIMEOUT_S = 120.0  # longer than any deadline of the machine's, which tells the outcome itself
+OUTCOME_TIMEOUT_S = 300.0  # longer than all deadlines of the machine's together, which tells the outcome itself
 SWEEP_S = 5.0
 
 
@@ -35,7 +36,13 @@ class Sessions(Protocol):
         """Whether a send can be taken now."""
 
     async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
-        """Hand a message to the instance's machine; raises EngineRefused or TomadaError if it was not taken."""
+        """Hand a message to the instance's machine; raises EngineRefused or TomadaError if it was not taken.
+
+        MessageTooLarge: no machine will ever take it.
+        """
+
+    async def restart(self, instance_id: str) -> None:
+        """Close the session and open it anew, once everything told of it is committed; returns at once."""
 
 
 class Resolver(Protocol):
@@ -63,6 +70,7 @@ class Sender:
         gave_up: GaveUp,
         delay_range_s: tuple[float, float],
         rng: Random,
+        outcome_timeout_s: float = OUTCOME_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -70,11 +78,12 @@ class Sender:
         self._gave_up = gave_up
         self._delay_range_s = delay_range_s
         self._rng = rng
+        self._outcome_timeout_s = outcome_timeout_s
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._outcomes: dict[str, asyncio.Future[bool]] = {}
-        # Messages that may stand as `sending` although no machine has them, because the database went away in mid-step:
-        # zaap id -> whether that was an attempt.
-        self._adrift: dict[str, bool] = {}
+        # Zaap ids of messages that may stand as `sending` although no machine was given them: the database went away in
+        # mid-step.
+        self._adrift: set[str] = set()
         self._woken: set[str] = set()
 
     async def run(self) -> None:
@@ -145,25 +154,24 @@ class Sender:
             await self._gave_up(message, "The outcome of this message is unknown")
             return await self._store.head(message.instance_id)
         await asyncio.sleep(self._pause_s(message))
-        self._adrift[message.zaap_id] = False
+        self._adrift.add(message.zaap_id)
         claim = await self._store.claim(message)
         if claim is None:  # removed from the queue during the pause
-            del self._adrift[message.zaap_id]
+            self._adrift.remove(message.zaap_id)
             return await self._store.head(message.instance_id)
         return claim.behind if await self._hand_over(message) else None
 
     async def _salvage(self, message: Outgoing) -> Outgoing | None:
         """A head that is `sending`: ours to give back if adrift; else its holder is being replaced."""
-        counted = self._adrift.get(message.zaap_id)
-        if counted is None:
+        if message.zaap_id not in self._adrift:
             return None
-        await self._give_back(message, counted=counted)
+        await self._give_back(message)
         return await self._store.head(message.instance_id)
 
-    async def _give_back(self, message: Outgoing, *, counted: bool) -> None:
-        self._adrift[message.zaap_id] = counted
-        await self._store.give_back(message.instance_id, message.zaap_id, counted=counted)
-        del self._adrift[message.zaap_id]
+    async def _give_back(self, message: Outgoing) -> None:
+        """Surely not sent, so it was no attempt."""
+        await self._store.give_back(message.instance_id, message.zaap_id, counted=False)
+        self._adrift.remove(message.zaap_id)
 
     async def _hand_over(self, message: Outgoing) -> bool:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -171,23 +179,34 @@ class Sender:
         try:
             content = await self._resolve(message)
             await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
+        except MessageTooLarge as error:
+            await self._gave_up(message, str(error))
+            self._adrift.remove(message.zaap_id)
+            return True
         except (EngineRefused, TomadaError) as error:
             log.info("sender.not_taken", instance=message.instance_id, reason=str(error))
-            await self._give_back(message, counted=False)
+            await self._give_back(message)
             return False
         else:
-            del self._adrift[message.zaap_id]
-            return await self._outcome(message, outcome)
+            self._adrift.remove(message.zaap_id)
+            return await self._outcome(message.instance_id, outcome)
         finally:
             del self._outcomes[message.zaap_id]
 
-    async def _outcome(self, message: Outgoing, outcome: asyncio.Future[bool]) -> bool:
-        try:
-            async with asyncio.timeout(OUTCOME_TIMEOUT_S):
-                return await outcome
-        except TimeoutError:
-            await self._give_back(message, counted=True)
-            return False
+    async def _outcome(self, instance_id: str, outcome: asyncio.Future[bool]) -> bool:
+        """Wait for what becomes of it. Whoever has it is never taken for lost: it may have been sent.
+
+        After too long a silence the session is opened anew. Before that its journal is committed, so an outcome that
+        was known is settled then, and one that was not is unknown.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._outcome_timeout_s):
+                    return await asyncio.shield(outcome)
+            if not self._sessions.connected(instance_id):
+                return False  # the next opening of the session tells
+            log.warning("sender.no_outcome", instance=instance_id)
+            await self._sessions.restart(instance_id)
 
     def _pause_s(self, message: Outgoing) -> float:
         return message.delay_s if message.delay_s is not None else self._rng.uniform(*self._delay_range_s)

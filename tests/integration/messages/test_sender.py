@@ -10,7 +10,7 @@ from random import Random  # noqa: TID251 - passed in
 
 import pytest
 
-from tomada.engine.port import Content, EngineRefused, Text
+from tomada.engine.port import Content, EngineRefused, MessageTooLarge, Text
 from tomada.errors import QueueFull, SubscriptionNeeded
 from tomada.messages.accept import Accepted, accept
 from tomada.messages.sender import ATTEMPTS_MAX, SWEEP_S, Sender
@@ -19,6 +19,7 @@ from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.pool import Pool
 
 INSTANCE = "I" * 32
+OUTCOME_S = 0.5
 ACCOUNT = "A" * 32
 
 
@@ -28,6 +29,8 @@ class Machine:
     def __init__(self) -> None:
         self.up = True
         self.refuse = 0
+        self.restarts = 0
+        self.bytes_max = 1000
         self.taken: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     def connected(self, instance_id: str) -> bool:
@@ -37,7 +40,12 @@ class Machine:
         if not self.up or self.refuse:
             self.refuse = max(0, self.refuse - 1)
             raise EngineRefused("not connected")
+        if len(content.message) > self.bytes_max:
+            raise MessageTooLarge
         self.taken.put_nowait((zaap_id, content.message))
+
+    async def restart(self, instance_id: str) -> None:
+        self.restarts += 1
 
     async def next(self) -> tuple[str, str]:
         return await asyncio.wait_for(self.taken.get(), 5)
@@ -71,7 +79,7 @@ class Queue:
         self.committer = GroupCommit(pool)
         self.machine = Machine()
         self.failed: list[str] = []
-        self.sender = Sender(self.store, self.machine, self._resolve, self._gave_up, (0.0, 0.0), Random(1))
+        self.sender = Sender(self.store, self.machine, self._resolve, self._gave_up, (0.0, 0.0), Random(1), OUTCOME_S)
 
     async def _resolve(self, message: Outgoing) -> Content:
         return message.content
@@ -192,6 +200,50 @@ async def test_a_refused_message_that_could_not_be_given_back_goes_out_later(que
     queue.sender.wake(INSTANCE)
 
     assert (await queue.machine.next())[0] == first.zaap_id
+
+
+async def test_a_message_without_an_outcome_is_not_sent_again_by_guess(queue: Queue) -> None:
+    """Regression: it was sent twice, although its outcome lay in the journal of a machine that was not read.
+
+    Only the session's next opening, before which the journal is committed, may say that the outcome is unknown.
+    """
+    first = await queue.accept("first")
+    second = await queue.accept("second")
+    await queue.machine.next()
+
+    async with asyncio.timeout(10):
+        while queue.machine.restarts < 2:
+            await asyncio.sleep(0.02)
+    queue.sender.wake(INSTANCE)
+    await queue.tell_sent(first.zaap_id)
+
+    assert (await queue.machine.next())[0] == second.zaap_id
+    head = await queue.store.head(INSTANCE)
+    assert head is not None
+    assert (head.zaap_id, head.attempts) == (second.zaap_id, 1)
+
+
+async def test_a_lane_does_not_wait_for_a_session_that_is_gone(queue: Queue) -> None:
+    """Nobody can be asked for the outcome; the message stays as it is until the session is opened anew."""
+    first = await queue.accept("first")
+    await queue.machine.next()
+    queue.machine.up = False
+
+    await settle(queue)
+
+    assert queue.machine.restarts == 0
+    head = await queue.store.head(INSTANCE)
+    assert head is not None
+    assert (head.zaap_id, head.state) == (first.zaap_id, "sending")
+
+
+async def test_a_message_that_no_machine_can_take_fails_and_blocks_nobody(queue: Queue) -> None:
+    """Regression: it was put back for ever, and what was queued behind it never left."""
+    first = await queue.accept("x" * (queue.machine.bytes_max + 1))
+    second = await queue.accept("second")
+
+    assert (await queue.machine.next())[0] == second.zaap_id
+    assert queue.failed == [first.zaap_id]
 
 
 async def settle(queue: Queue) -> None:
