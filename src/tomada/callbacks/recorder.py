@@ -121,15 +121,19 @@ class Recorder:
                 start += len(call.events)
 
     async def _write(self, events: list[NewEvent]) -> list[Recorded | None]:
+        maybe_written = False
         for _ in range(TRIES_MAX):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
                     results = await write_events(connection, events, self._tag)
             except DatabaseUnavailable:
+                if maybe_written:
+                    break
                 raise
             except Exception as error:
                 if not is_connection_lost(error):
                     raise
+                maybe_written = True
             else:
                 self.events_written += len(events)
                 self.transactions += 1
