@@ -103,7 +103,7 @@ class _State:
         self.muted = 0
 
     def write(self, record: dict[str, Any]) -> None:
-        """At once: whoever has seen our answer settled may look for it here."""
+        """At once, and before the answer: whoever has heard of our answer may look for the request here."""
         self.log.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
 
@@ -113,6 +113,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, state: _State) -> None:
         self._state = state
         self._buffer = b""
+        self._answers: list[bytes] | None = None  # held back until the request is in the record
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,6 +156,7 @@ class _Connection(asyncio.Protocol):
             return
         if behaviour.startswith("named-"):
             behaviour = self._state.named.get(behaviour[6:], "status-500")
+        self._answers = []
         status = self._behave(behaviour, headers, body)
         self._state.write(
             {
@@ -167,6 +169,9 @@ class _Connection(asyncio.Protocol):
                 "status": status,
             }
         )
+        answers, self._answers = self._answers, None
+        for answer in answers:
+            self._transport.write(answer)
 
     def _behave(self, behaviour: str, headers: dict[str, str], body: str) -> int | None:
         name, _, value = behaviour.partition("-")
@@ -193,7 +198,11 @@ class _Connection(asyncio.Protocol):
         return self._answer({"gone": 410}.get(name) or int(value or 200))
 
     def _answer(self, status: int, extra: str = "") -> int:
-        self._transport.write(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{extra}\r\nok".encode())
+        answer = f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{extra}\r\nok".encode()
+        if self._answers is None:
+            self._transport.write(answer)
+        else:
+            self._answers.append(answer)
         return status
 
     async def _slowly(self, name: str, value: str) -> None:

@@ -11,9 +11,9 @@ Decisions, each for a reason:
   (no SET, LISTEN, advisory session lock or cursor outside of a transaction); a transaction left open is rolled back.
 - **Prepared statements are kept** for as long as the connection lives. Behind a pooler in transaction mode (PgBouncer
   before 1.21) set `statements_cached` to 0.
-- **Plans go by indexes** (`enable_seqscan` off: a whole table is read only where no index can help). A prepared statement
-  keeps its plan, and one that was made while the tables were all but empty reads them whole: 64 lanes cost 2.9 ms each
-  then, and 0.2 ms with this, until statistics caught up a minute later.
+- **Plans go by indexes** (`enable_seqscan` off: a whole table is read only where no index can help). A prepared
+  statement keeps its plan, and one that was made while the tables were all but empty reads them whole: 64 lanes cost
+  2.9 ms each then, and 0.2 ms with this, until statistics caught up a minute later.
 - **jsonb stays text** in both directions; the stores encode and decode it with msgspec, straight from and to structs.
 - **`idle_in_transaction_session_timeout`**: a process that is frozen inside a transaction loses it, and its row locks.
 """

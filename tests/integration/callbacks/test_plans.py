@@ -1,4 +1,4 @@
-"""What delivering costs must not depend on how much the history holds: no statement of that path reads a whole table."""
+"""What delivering costs must not depend on how much the history holds: nothing on that path reads a whole table."""
 
 import asyncpg
 
