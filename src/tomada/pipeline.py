@@ -139,6 +139,8 @@ class Pipeline:
             from_me = events.received_from_api(
                 facts,
                 chat=message.chat,
+                chat_lid=event.chat_lid,
+                sender_lid=event.sender_lid,
                 content=message.content,
                 reference_id=quote.wa_id if quote else None,
                 **names,  # type: ignore[arg-type]

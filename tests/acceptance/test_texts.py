@@ -112,6 +112,23 @@ def test_an_edit_is_told_under_the_id_of_what_it_changes(chat: Chat) -> None:
     assert (body["messageId"], body["isEdit"], body["fromMe"], body["fromApi"]) == (first, True, True, True)
 
 
+def test_one_chat_has_one_identity(chat: Chat, product: Product) -> None:
+    """chatLid is the contact however it is written to: the API by number or hidden id, our phone, the other."""
+    lid = http("GET", f"{product.base}/sandbox/phones/{CAIO}").body["lid"]
+    chat.send(CAIO, "by number")
+    chat.send(lid, "by hidden id")
+    chat.shop.send_text(CAIO, "by hand")
+    chat.asked(chat.caio, SHOP, "by the other")
+
+    bodies = [chat.hooks.wait_text(KEY, f"by {how}") for how in ("number", "hidden id", "hand", "the other")]
+    assert [body["chatLid"] for body in bodies] == [lid] * 4
+    assert len({body["senderLid"] for body in bodies[:3]}) == 1
+    in_group = chat.send(chat.group, "by us all")
+    body = chat.hooks.wait_text(KEY, "by us all")
+    assert (body["messageId"], body["participantLid"]) == (in_group, bodies[0]["senderLid"])
+    assert body["chatLid"] is None
+
+
 def test_what_the_phone_itself_writes(chat: Chat) -> None:
     """With notifySentByMe it is told as fromMe, not fromApi; without, only its status."""
     chat.shop.send_text(CAIO, "typed by hand")

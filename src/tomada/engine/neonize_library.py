@@ -113,9 +113,16 @@ class Library:
 
     def phone_jid(self, uuid: bytes, lid: Any) -> Any | None:
         """The phone-number address behind a hidden one, if the store knows it: a glue.JID."""
-        data = lid.SerializeToString()
+        return self._other_jid(self._go.GetPNFromLID, uuid, lid)
+
+    def hidden_jid(self, uuid: bytes, phone: Any) -> Any | None:
+        """The hidden address of a phone number, if the store knows it: a glue.JID."""
+        return self._other_jid(self._go.GetLIDFromPN, uuid, phone)
+
+    def _other_jid(self, function: Any, uuid: bytes, jid: Any) -> Any | None:
+        data = jid.SerializeToString()
         with self.gate.call():
-            answer = glue.GetJIDFromStoreReturnFunction.FromString(self._go.GetPNFromLID(uuid, data, len(data)))
+            answer = glue.GetJIDFromStoreReturnFunction.FromString(function(uuid, data, len(data)))
         return answer.Jid if answer.Jid.User and not answer.Error else None
 
     def send(self, uuid: bytes, to: Any, message: Any) -> tuple[str, int]:
@@ -200,6 +207,7 @@ def _declared(go: Any) -> Any:
     buffers = {
         "GetMe": [text],
         "GetPNFromLID": [text, text, size],
+        "GetLIDFromPN": [text, text, size],
         "GetBlocklist": [text],
         "PairPhone": [text, text, size],
         "SendMessage": [text, text, size, text, size],

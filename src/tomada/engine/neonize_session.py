@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
-from tomada.engine.neonize_addresses import Own, address, jid_of
+from tomada.engine.neonize_addresses import PERSON, Own, address, jid_of, lid_of
 from tomada.engine.neonize_client import Clients
 from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_library import SendError
@@ -90,7 +90,7 @@ class NeonizeSession:
         self._phones: dict[str, str] = {}  # hidden user -> number
         self._qr_count = 0
         self._over = False  # a final event was told
-        self._sending: asyncio.Future[Any] | None = None
+        self._sending: asyncio.Future[Sent] | None = None
         self._probing: asyncio.Future[Any] | None = None
         self._login: Timer | None = None
 
@@ -113,15 +113,14 @@ class NeonizeSession:
         to, message = jid_of(chat_of(chat, content)), message_of(chat, content, self._clock.now_ms())
         await self._last_send_is_back()
         self._must_be(self._client.paired, "not connected")
-        self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
+        self._sending = self._in_thread(self._send, chat, to, message)
         self._sending.add_done_callback(lambda future: future.exception())  # seen, though nobody may wait any more
         try:
-            wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
+            return await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
         except TimeoutError:
             raise OutcomeUnknown("no answer from WhatsApp in time; it may have been sent") from None
         except SendError as error:
             raise send_failure(str(error)) from None
-        return Sent(wa_id, at_ms or self._clock.now_ms())
 
     async def show_typing(self, chat: str) -> None:
         """Show the other side that a text is being written; what goes wrong is only logged."""
@@ -229,6 +228,23 @@ class NeonizeSession:
         me = self._client.library.me(self._client.uuid)
         self._own = neonize_events.own_of(me)
         return me
+
+    def _send(self, chat: str, to: Any, message: Any) -> Sent:
+        """Send, and say what the integrator must hear of the chat; raises SendError."""
+        wa_id, at_ms = self._client.library.send(self._client.uuid, to, message)
+        try:
+            chat_lid = self._lid_of(jid_of(chat))
+        except Exception:  # it was sent: nothing may make that doubtful any more
+            log.exception("chat_not_looked_up", instance=self._spec.instance_id)
+            chat_lid = None
+        return Sent(wa_id, at_ms or self._clock.now_ms(), chat_lid, self._own.lid or None)
+
+    def _lid_of(self, chat: Any) -> str | None:
+        """The hidden id of a person: the library looks every number's up before it encrypts, so its store has it."""
+        if chat.Server != PERSON or not self._client.running:
+            return lid_of(chat)
+        found = self._client.library.hidden_jid(self._client.uuid, chat)
+        return lid_of(found) if found is not None else None
 
     def _phone_of(self, hidden: Any) -> str | None:
         """Ask the engine's store for the number behind a hidden id."""

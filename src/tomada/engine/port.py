@@ -63,10 +63,12 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp took a message: the id it has there, and when."""
+    """WhatsApp took a message: the id it has there, and when; hidden ids as in MessageSent."""
 
     wa_id: str
     at_ms: int
+    chat_lid: str | None = None
+    sender_lid: str | None = None
 
 
 # --- what a session tells ---------------------------------------------------------------------------------------------
@@ -207,12 +209,18 @@ class ChatPresence(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat_pr
     last_seen_ms: int | None = None
 
 
-class MessageSent(msgspec.Struct, frozen=True, tag="message_sent"):
-    """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`."""
+class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_sent"):
+    """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`.
+
+    `chat_lid` and `sender_lid` (our own) are as in MessageReceived: what is sent for the API and what the phone's owner
+    types are messages of one chat, and must look like it.
+    """
 
     zaap_id: str
     wa_id: str
     at_ms: int
+    chat_lid: str | None = None
+    sender_lid: str | None = None
 
 
 class MessageFailed(msgspec.Struct, frozen=True, tag="message_failed"):

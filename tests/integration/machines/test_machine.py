@@ -65,6 +65,19 @@ async def test_text_and_its_receipts(bench: Bench, shared: Driven, pair: Pair) -
     assert order[0] is port.MessageSent
 
 
+async def test_a_sent_message_names_its_chat_as_a_received_one_does(shared: Driven, pair: Pair, bench: Bench) -> None:
+    """The chat's hidden id, and our own, are the same whether the API sends, the phone types or the other writes."""
+    bob_lid = (await bench.call("GET", f"phones/{pair.bob_number}"))["lid"]
+    alice_lid = (await bench.call("GET", f"phones/{pair.alice_number}"))["lid"]
+    for zaap_id, chat in (("z-number", pair.bob_number), ("z-lid", bob_lid)):
+        await shared.send(pair.alice, zaap_id, chat, zaap_id)
+        sent = await shared.event(pair.alice, port.MessageSent, lambda e, z=zaap_id: e.zaap_id == z)  # type: ignore[misc]
+        assert (sent.chat_lid, sent.sender_lid) == (bob_lid, alice_lid)
+    typed = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": pair.bob_number, "text": "typed"})
+    mine = await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == typed["id"])
+    assert (mine.chat_lid, mine.sender_lid) == (bob_lid, alice_lid)
+
+
 async def test_sends_keep_their_order(shared: Driven, pair: Pair) -> None:
     """Sends of one session leave one by one in the order given, each with one outcome."""
     texts = [f"ordered {n}" for n in range(50)]
@@ -99,6 +112,7 @@ async def test_group(bench: Bench, shared: Driven, pair: Pair) -> None:
     assert (got.chat, got.is_group, got.sender, got.chat_lid) == (group, True, third, None)
     await shared.send(pair.alice, "z-group", group, "hi all")
     sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-group")
+    assert (sent.chat_lid, sent.sender_lid) == (None, (await shared.event(pair.alice, port.Connected)).lid)
     got = await shared.event(pair.bob, port.MessageReceived, lambda e: e.wa_id == sent.wa_id)
     assert (got.chat, got.sender, got.content) == (group, pair.alice_number, port.TextReceived("hi all"))
     receipt = await shared.event(pair.alice, port.ReceiptReceived, lambda e: sent.wa_id in e.wa_ids)
