@@ -141,6 +141,7 @@ class Pipeline:
                 chat=message.chat,
                 chat_lid=event.chat_lid,
                 sender_lid=event.sender_lid,
+                chat_name=event.chat_name,
                 content=message.content,
                 reference_id=quote.wa_id if quote else None,
                 **names,  # type: ignore[arg-type]

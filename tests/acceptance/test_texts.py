@@ -67,6 +67,7 @@ def test_a_group_is_named_by_its_id_and_says_who_wrote(chat: Chat) -> None:
     assert (body["phone"], body["isGroup"], body["participantPhone"]) == (chat.group, True, ANA)
     assert (body["messageId"], body["senderName"], body["chatLid"]) == (message_id, "Ana", None)
     assert body["participantLid"].endswith("@lid")
+    assert body["chatName"] == "Team"
 
 
 def test_an_answer_in_a_group_quotes_and_mentions(chat: Chat) -> None:
@@ -113,20 +114,20 @@ def test_an_edit_is_told_under_the_id_of_what_it_changes(chat: Chat) -> None:
 
 
 def test_one_chat_has_one_identity(chat: Chat, product: Product) -> None:
-    """chatLid is the contact however it is written to: the API by number or hidden id, our phone, the other."""
+    """chatLid and chatName are the contact's, whoever writes: the API by number or hidden id, our phone, theirs."""
     lid = http("GET", f"{product.base}/sandbox/phones/{CAIO}").body["lid"]
+    chat.asked(chat.caio, SHOP, "by the other")
     chat.send(CAIO, "by number")
     chat.send(lid, "by hidden id")
     chat.shop.send_text(CAIO, "by hand")
-    chat.asked(chat.caio, SHOP, "by the other")
 
-    bodies = [chat.hooks.wait_text(KEY, f"by {how}") for how in ("number", "hidden id", "hand", "the other")]
-    assert [body["chatLid"] for body in bodies] == [lid] * 4
-    assert len({body["senderLid"] for body in bodies[:3]}) == 1
+    bodies = [chat.hooks.wait_text(KEY, f"by {how}") for how in ("the other", "number", "hidden id", "hand")]
+    assert [(body["chatLid"], body["chatName"]) for body in bodies] == [(lid, "Caio")] * 4
+    assert len({body["senderLid"] for body in bodies[1:]}) == 1
     in_group = chat.send(chat.group, "by us all")
     body = chat.hooks.wait_text(KEY, "by us all")
-    assert (body["messageId"], body["participantLid"]) == (in_group, bodies[0]["senderLid"])
-    assert body["chatLid"] is None
+    assert (body["messageId"], body["participantLid"]) == (in_group, bodies[1]["senderLid"])
+    assert (body["chatLid"], body["chatName"]) == (None, "Team")
 
 
 def test_what_the_phone_itself_writes(chat: Chat) -> None:

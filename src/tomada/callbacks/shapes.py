@@ -97,10 +97,10 @@ def received_from_api(
     chat: str,
     chat_lid: str | None,
     sender_lid: str | None,
+    chat_name: str,
     message_id: str,
     content: Text,
     at_ms: int,
-    chat_name: str = "",
     reference_id: str | None = None,
 ) -> Body:
     """ReceivedCallback with fromMe and fromApi: a message that this instance sent for the API.

@@ -18,10 +18,11 @@ import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
-from tomada.engine.neonize_addresses import PERSON, Own, address, jid_of, lid_of
+from tomada.engine.neonize_addresses import GROUP, PERSON, Own, address, jid_of, lid_of
 from tomada.engine.neonize_client import Clients
 from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_library import SendError
+from tomada.engine.neonize_names import Names
 from tomada.engine.neonize_protos import glue
 from tomada.engine.neonize_received import received
 from tomada.engine.neonize_store import store_text
@@ -88,6 +89,7 @@ class NeonizeSession:
         self._client = clients.new(spec.instance_id, self)
         self._own = Own()
         self._phones: dict[str, str] = {}  # hidden user -> number
+        self._names = Names(self._client, pool)
         self._qr_count = 0
         self._over = False  # a final event was told
         self._sending: asyncio.Future[Sent] | None = None
@@ -104,6 +106,7 @@ class NeonizeSession:
     async def stop(self) -> None:
         """Disconnect, let out what the engine still holds, release what it gives back."""
         self._over = True
+        self._names.stop()
         if self._login is not None:
             self._login.cancel()
         await self._in_thread(self._client.stop)
@@ -186,7 +189,12 @@ class NeonizeSession:
         own, phone_of = self._own, self._phone_of
         match code:
             case neonize_library.MESSAGE:
-                return received(glue.Message.FromString(data), own, phone_of)
+                return received(glue.Message.FromString(data), own, phone_of, self._names.of)
+            case neonize_library.GROUP_CHANGE:
+                change = glue.GroupInfoEvent.FromString(data)
+                if change.HasField("Name"):
+                    self._names.renamed(change.JID, change.Name.Name)
+                return None
             case neonize_library.RECEIPT:
                 return neonize_events.receipt(glue.Receipt.FromString(data), own, phone_of)
             case neonize_library.CHAT_PRESENCE:
@@ -194,6 +202,7 @@ class NeonizeSession:
             case neonize_library.PRESENCE:
                 return neonize_events.presence(glue.Presence.FromString(data), own, phone_of)
             case neonize_library.CONNECTED:
+                self._names.login()
                 return neonize_events.connected(self._me())
             case neonize_library.DISCONNECTED:
                 return Disconnected("the connection to WhatsApp broke")
@@ -231,20 +240,23 @@ class NeonizeSession:
 
     def _send(self, chat: str, to: Any, message: Any) -> Sent:
         """Send, and say what the integrator must hear of the chat; raises SendError."""
+        shown = jid_of(chat)
+        if shown.Server == GROUP:
+            self._names.of(shown)  # may take a moment, and afterwards the outcome must not wait
         wa_id, at_ms = self._client.library.send(self._client.uuid, to, message)
+        chat_lid, chat_name = None, ""
         try:
-            chat_lid = self._lid_of(jid_of(chat))
+            hidden = self._hidden(shown)
+            chat_lid, chat_name = lid_of(hidden), self._names.of(shown, hidden)
         except Exception:  # it was sent: nothing may make that doubtful any more
             log.exception("chat_not_looked_up", instance=self._spec.instance_id)
-            chat_lid = None
-        return Sent(wa_id, at_ms or self._clock.now_ms(), chat_lid, self._own.lid or None)
+        return Sent(wa_id, at_ms or self._clock.now_ms(), chat_lid, self._own.lid or None, chat_name)
 
-    def _lid_of(self, chat: Any) -> str | None:
-        """The hidden id of a person: the library looks every number's up before it encrypts, so its store has it."""
+    def _hidden(self, chat: Any) -> Any:
+        """A person's hidden id, else the chat: the library looks every number up before it encrypts, and keeps that."""
         if chat.Server != PERSON or not self._client.running:
-            return lid_of(chat)
-        found = self._client.library.hidden_jid(self._client.uuid, chat)
-        return lid_of(found) if found is not None else None
+            return chat
+        return self._client.library.hidden_jid(self._client.uuid, chat) or chat
 
     def _phone_of(self, hidden: Any) -> str | None:
         """Ask the engine's store for the number behind a hidden id."""

@@ -63,12 +63,13 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp took a message: the id it has there, and when; hidden ids as in MessageSent."""
+    """WhatsApp took a message: the id it has there, and when; the rest as in MessageSent."""
 
     wa_id: str
     at_ms: int
     chat_lid: str | None = None
     sender_lid: str | None = None
+    chat_name: str = ""
 
 
 # --- what a session tells ---------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class MessageReceived(msgspec.Struct, frozen=True, omit_defaults=True, tag="mess
     at_ms: int
     push_name: str
     content: ReceivedContent
-    chat_name: str = ""
+    chat_name: str = ""  # the group's subject, or the name of the person on the other side
     is_edit: bool = False
     edited_wa_id: str | None = None
     quoted_wa_id: str | None = None
@@ -212,8 +213,8 @@ class ChatPresence(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat_pr
 class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_sent"):
     """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`.
 
-    `chat_lid` and `sender_lid` (our own) are as in MessageReceived: what is sent for the API and what the phone's owner
-    types are messages of one chat, and must look like it.
+    `chat_lid`, `sender_lid` (our own) and `chat_name` are as in MessageReceived: what is sent for the API and what the
+    phone's owner types are messages of one chat, and must look like it.
     """
 
     zaap_id: str
@@ -221,6 +222,7 @@ class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_
     at_ms: int
     chat_lid: str | None = None
     sender_lid: str | None = None
+    chat_name: str = ""
 
 
 class MessageFailed(msgspec.Struct, frozen=True, tag="message_failed"):

@@ -125,6 +125,65 @@ async def test_group(bench: Bench, shared: Driven, pair: Pair) -> None:
         assert len(told) == 1
 
 
+async def test_a_group_goes_by_its_subject(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """Received, typed on the own phone or sent: the group's subject is the chat's name; a new one counts at once."""
+    third = await bench.phone("Third")
+    made = await bench.call("POST", "groups", {"owner": third, "subject": "Buyers", "members": [pair.alice_number]})
+    group = made["id"].partition("@")[0] + "-group"
+
+    async def heard(text: str) -> str:
+        await bench.call("POST", f"phones/{third}/send", {"to": group, "text": text})
+        content = port.TextReceived(text)
+        return (await shared.event(pair.alice, port.MessageReceived, lambda e: e.content == content)).chat_name
+
+    assert await heard("first in Buyers") == "Buyers"
+    typed = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": group, "text": "typed"})
+    assert (
+        await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == typed["id"])
+    ).chat_name == "Buyers"
+    await bench.call("POST", f"groups/{made['id']}/subject", {"by": third, "subject": "Sellers"})
+    assert await heard("first in Sellers") == "Sellers"
+    await shared.send(pair.alice, "z-subject", group, "sent")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-subject")
+    assert sent.chat_name == "Sellers"
+
+
+async def test_the_first_message_of_a_group_may_be_our_own(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """A group that is sent to before anything was heard from it has its name, too."""
+    third = await bench.phone("Third")
+    made = await bench.call("POST", "groups", {"owner": third, "subject": "Silent", "members": [pair.alice_number]})
+    await shared.send(pair.alice, "z-silent", made["id"].partition("@")[0] + "-group", "sent")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-silent")
+    assert sent.chat_name == "Silent"
+
+
+async def test_a_person_goes_by_the_last_name_that_was_seen(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """Once the other person has written, our messages to them bear their name, however they are addressed."""
+    maria = await bench.phone("Maria")
+    lid = (await bench.call("GET", f"phones/{maria}"))["lid"]
+    await shared.send(pair.alice, "z-stranger", maria, "who are you?")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-stranger")
+    assert sent.chat_name == ""
+    theirs = await bench.call("POST", f"phones/{maria}/send", {"to": pair.alice_number, "text": "Maria"})
+    assert (
+        await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == theirs["id"])
+    ).chat_name == "Maria"
+
+    async def typed() -> port.MessageReceived:
+        answer = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": maria, "text": "typed"})
+        return await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == answer["id"])
+
+    async with asyncio.timeout(20):  # the engine stores the name beside the message
+        while (mine := await typed()).chat_name == "":
+            pass
+    assert mine.chat_name == "Maria"
+    assert mine.push_name == "Owner of alice"
+    for zaap_id, chat in (("z-by-number", maria), ("z-by-lid", lid)):
+        await shared.send(pair.alice, zaap_id, chat, "sent")
+        sent = await shared.event(pair.alice, port.MessageSent, lambda e, z=zaap_id: e.zaap_id == z)  # type: ignore[misc]
+        assert sent.chat_name == "Maria"
+
+
 async def test_quote_mention_and_edit(shared: Driven, pair: Pair) -> None:
     """A reply names what it refers to, and an edit names the message whose text it replaces."""
     await shared.send(pair.bob, "z-first", pair.alice_number, "question")

@@ -102,7 +102,7 @@ def test_a_link_preview_adds_only_what_is_known() -> None:
 
 def test_received_from_api_is_like_a_message_of_ours() -> None:
     """What the API sent has the same body as what the phone sent, but for fromApi."""
-    body = from_api(Text(message="sent by API"), chat_name="Bia")
+    body = from_api(Text(message="sent by API"))
     same(body, "ReceivedCallback text, sent by me through the API")
     assert body["senderLid"] == OUR_LID
 
@@ -115,8 +115,8 @@ def test_from_the_api_in_a_group_the_participant_is_us() -> None:
 
 def from_api(content: Text, **changes: Any) -> dict[str, Any]:
     """The body of a text that the API sent to them."""
-    fields: dict[str, Any] = {"chat": THEM, "chat_lid": THEIR_LID, "sender_lid": OUR_LID, "message_id": MESSAGE}
-    return shapes.received_from_api(FACTS, content=content, **{**fields, "at_ms": AT_MS, **changes})
+    fields: dict[str, Any] = {"chat": THEM, "chat_lid": THEIR_LID, "sender_lid": OUR_LID, "chat_name": "Bia"}
+    return shapes.received_from_api(FACTS, content=content, message_id=MESSAGE, at_ms=AT_MS, **{**fields, **changes})
 
 
 def test_an_edit_through_the_api_carries_the_id_of_the_message_that_it_changes() -> None:

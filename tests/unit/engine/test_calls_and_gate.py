@@ -30,6 +30,8 @@ CALLS: dict[str, Callable[[Library], object]] = {
     "me": lambda library: library.me(b"u"),
     "phone_jid": lambda library: library.phone_jid(b"u", jid("1", "lid")),
     "hidden_jid": lambda library: library.hidden_jid(b"u", jid("1", "s.whatsapp.net")),
+    "contact": lambda library: library.contact(b"u", jid("1", "lid")),
+    "group_subject": lambda library: library.group_subject(b"u", jid("1", "g.us")),
     "send": lambda library: library.send(b"u", jid("1", "lid"), e2e.Message(conversation="x")),
     "show_typing": lambda library: library.show_typing(b"u", jid("1", "lid")),
     "pair_phone": lambda library: library.pair_phone(b"u", "1"),
