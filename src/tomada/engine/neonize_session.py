@@ -35,6 +35,7 @@ from tomada.engine.port import (
     Emit,
     EngineEvent,
     EngineRefused,
+    Named,
     OutcomeUnknown,
     Outdated,
     Paired,
@@ -52,6 +53,7 @@ log = structlog.get_logger("tomada.engine")
 CALL_DEADLINE_S = 20.0
 FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
 PHONES_CACHED_MAX = 10_000
+NAME_PAUSE_S, NAME_PAUSE_MAX_S = 0.25, 16.0  # between looks for our own name; each is twice the one before
 # The library's words when a message surely did not leave, or may have left.
 _NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
@@ -95,6 +97,8 @@ class NeonizeSession:
         self._sending: asyncio.Future[Sent] | None = None
         self._probing: asyncio.Future[Any] | None = None
         self._login: Timer | None = None
+        self._own_name = ""  # as it was told last
+        self._name_timer: Timer | None = None
 
     # --- the port ---
 
@@ -107,8 +111,9 @@ class NeonizeSession:
         """Disconnect, let out what the engine still holds, release what it gives back."""
         self._over = True
         self._names.stop()
-        if self._login is not None:
-            self._login.cancel()
+        for timer in (self._login, self._name_timer):
+            if timer is not None:
+                timer.cancel()
         await self._in_thread(self._client.stop)
 
     async def send(self, chat: str, content: Content) -> Sent:
@@ -148,7 +153,7 @@ class NeonizeSession:
         if not self._client.paired:
             return False
         if self._probing is None or self._probing.done():  # one question at a time, however many ask
-            self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
+            self._probing = self._in_thread(self._probe)
         try:
             error = await asyncio.wait_for(asyncio.shield(self._probing), self._limits.probe_deadline_s)
         except TimeoutError:
@@ -178,6 +183,10 @@ class NeonizeSession:
             self._end(event)
         elif event is not None:
             self._tell(event)
+        if isinstance(event, Connected):
+            self._own_name = event.push_name
+            if not event.push_name:
+                self._await_name(NAME_PAUSE_S)
 
     def on_ended(self, reason: str) -> None:
         """The pump ended by itself: deaf from here on, whatever it looks like."""
@@ -232,6 +241,38 @@ class NeonizeSession:
         self._login = Timer(self._limits.login_deadline_s, give_up)
         self._login.daemon = True
         self._login.start()
+
+    def _await_name(self, pause_s: float) -> None:
+        """After pairing the phone says in its own time what we are called, and the library tells nobody: look for it.
+
+        A phone that takes longer than all these looks is heard by a probe.
+        """
+
+        def look() -> None:
+            if not self._tell_name() and pause_s < NAME_PAUSE_MAX_S:
+                self._await_name(2 * pause_s)
+
+        if self._name_timer is not None:
+            self._name_timer.cancel()
+        self._name_timer = Timer(pause_s, look)
+        self._name_timer.daemon = True
+        self._name_timer.start()
+
+    def _tell_name(self) -> bool:
+        """Tell our own name if it is news; False if it is still to come."""
+        if self._over or not self._client.paired:
+            return True
+        name = self._client.library.me(self._client.uuid).PushName
+        if name and name != self._own_name:
+            self._own_name = name
+            self._tell(Named(name))
+        return bool(name)
+
+    def _probe(self) -> str:
+        """One question to WhatsApp; and the moment to notice another name of our own."""
+        error = self._client.library.round_trip(self._client.uuid)
+        self._tell_name()
+        return error
 
     def _me(self) -> Any:
         me = self._client.library.me(self._client.uuid)

@@ -107,6 +107,12 @@ class Connected(msgspec.Struct, frozen=True, tag="connected"):
     platform: str = ""
 
 
+class Named(msgspec.Struct, frozen=True, tag="named"):
+    """Our own display name, where Connected came before it was known (after pairing), or another one since."""
+
+    push_name: str
+
+
 class Disconnected(msgspec.Struct, frozen=True, tag="disconnected"):
     """The connection broke; the session will be connected again by itself."""
 
@@ -243,6 +249,7 @@ EngineEvent = (
     | PairingEnded
     | Paired
     | Connected
+    | Named
     | Disconnected
     | LoggedOut
     | Replaced

@@ -31,6 +31,24 @@ async def test_pairs_by_qr(bench: Bench, shared: Driven) -> None:
     assert [device["name"] for device in phone["linkedDevices"]] == ["Loja do João"]
 
 
+async def test_our_own_name_follows_the_pairing(bench: Bench, shared: Driven) -> None:
+    """The phone says it after the login; another one is noticed with the next probe. Connected is told once."""
+
+    def names() -> list[str]:
+        told = [h.event for h in shared.happened if h.instance_id == "named"]
+        return [event.push_name for event in told if isinstance(event, port.Connected | port.Named) and event.push_name]
+
+    number = await bench.paired(shared, "named")
+    await until(lambda: names() == ["Owner of named"])
+
+    await bench.call("POST", "phones", {"number": number, "name": "Loja A"})
+    async with asyncio.timeout(20):  # the phone tells its devices in its own time
+        while len(names()) == 1:
+            assert (await shared.ask(Probe("named"))).value == "yes"
+    assert names() == ["Owner of named", "Loja A"]
+    assert len(shared.events("named", port.Connected)) == 1
+
+
 async def test_pairs_by_code(bench: Bench, shared: Driven) -> None:
     """A code that is entered on the phone pairs as the QR would."""
     number = await bench.phone()
