@@ -55,7 +55,14 @@ FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
 PHONES_CACHED_MAX = 10_000
 NAME_PAUSE_S, NAME_PAUSE_MAX_S = 0.25, 16.0  # between looks for our own name; each is twice the one before
 # The library's words when a message surely did not leave, or may have left.
-_NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
+_NOT_SENT = (
+    "websocket not connected",
+    "websocket is not connected",
+    "frame socket is closed",
+    "doesn't contain a device",
+)
+# After a break the library sends once more; what that second try says comes bare, and the first may have arrived.
+_AFTER_A_BREAK = {"websocket not connected", "frame socket is closed"}
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
 _NO_SUCH_NUMBER = "no LID found for"  # the library looks every number up before it encrypts for it
 T = TypeVar("T")
@@ -354,7 +361,7 @@ _FINAL = {
 
 def send_failure(words: str) -> Exception:
     """What an error text of a send means: surely not sent, refused, or unknown."""
-    if any(part in words for part in _UNKNOWN):
+    if words in _AFTER_A_BREAK or any(part in words for part in _UNKNOWN):
         return OutcomeUnknown(words)
     if any(part in words for part in _NOT_SENT):
         return NotConnected(words)
