@@ -173,8 +173,16 @@ def test_reading_on_ones_own_phone(chat: Chat) -> None:
     chat.hooks.wait_status(KEY, message_id, "READ_BY_ME")
 
 
-def test_a_number_that_is_not_on_whatsapp(chat: Chat) -> None:
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("5500999999999", "Phone number does not exist"),
+        ("999999999999999@lid", "Phone number does not exist"),
+        ("120363000000000999-group", "Group does not exist"),
+    ],
+)
+def test_an_address_that_is_not_on_whatsapp(chat: Chat, to: str, words: str) -> None:
     """Accepted, then a DeliveryCallback with the words that clients look for; the next message goes out."""
-    nobody = chat.instance.send_text("5500999999999", "anybody?")["messageId"]
-    assert chat.hooks.wait_delivery(KEY, nobody)["error"] == "Phone number does not exist"
+    nobody = chat.instance.send_text(to, "anybody?")["messageId"]
+    assert chat.hooks.wait_delivery(KEY, nobody)["error"] == words
     chat.send(CAIO, "after nobody")

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
-from tomada.engine.neonize_addresses import GROUP, PERSON, Own, address, jid_of, lid_of
+from tomada.engine.neonize_addresses import GROUP, NEWSLETTER, PERSON, Own, address, jid_of, lid_of
 from tomada.engine.neonize_client import Clients
 from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_library import SendError
@@ -64,7 +64,8 @@ _NOT_SENT = (
 # After a break the library sends once more; what that second try says comes bare, and the first may have arrived.
 _AFTER_A_BREAK = {"websocket not connected", "frame socket is closed"}
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
-_NO_SUCH_NUMBER = "no LID found for"  # the library looks every number up before it encrypts for it
+# Nobody there: what is said of a number (the library looks each up first), of a hidden id, and of a group.
+_NOBODY = ("no LID found for", "server returned error 404", "that group does not exist")
 T = TypeVar("T")
 
 
@@ -135,7 +136,7 @@ class NeonizeSession:
         except TimeoutError:
             raise OutcomeUnknown("no answer from WhatsApp in time; it may have been sent") from None
         except SendError as error:
-            raise send_failure(str(error)) from None
+            raise send_failure(str(error), to.Server) from None
 
     async def show_typing(self, chat: str) -> None:
         """Show the other side that a text is being written; what goes wrong is only logged."""
@@ -359,14 +360,15 @@ _FINAL = {
 }
 
 
-def send_failure(words: str) -> Exception:
-    """What an error text of a send means: surely not sent, refused, or unknown."""
+def send_failure(words: str, server: str) -> Exception:
+    """What an error text of a send to an address of this server means: surely not sent, refused, or unknown."""
     if words in _AFTER_A_BREAK or any(part in words for part in _UNKNOWN):
         return OutcomeUnknown(words)
     if any(part in words for part in _NOT_SENT):
         return NotConnected(words)
-    if _NO_SUCH_NUMBER in words:  # what DeliveryCallback says then on this wire, and clients look for
-        return EngineRefused("Phone number does not exist")
+    if any(part in words for part in _NOBODY):  # clients look for these words in DeliveryCallback
+        what = {GROUP: "Group", NEWSLETTER: "Newsletter"}.get(server, "Phone number")
+        return EngineRefused(f"{what} does not exist")
     return EngineRefused(words)
 
 
