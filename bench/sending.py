@@ -62,8 +62,8 @@ async def measure(pool: Pool, messages: int) -> None:
     instance = (await make_instance(pool, await make_account(pool), "http://receiver.example/")).id
     store, committer, instant = MessageStore(pool), GroupCommit(pool), Instant()
 
-    async def phone(_instance_id: str) -> str:
-        return "5511999999999"
+    async def account(_instance_id: str) -> tuple[str, str]:
+        return "5511999999999", "Shop"
 
     async def nothing(*_: str) -> None:
         return None
@@ -72,7 +72,7 @@ async def measure(pool: Pool, messages: int) -> None:
     instant.pipeline = pipeline = Pipeline(
         store,
         Recorder(pool),
-        phone,
+        account,
         nothing,
         SystemClock(),
         wake=lambda _instance_id: None,

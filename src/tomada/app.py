@@ -182,9 +182,9 @@ async def _machines(ground: Ground, callbacks: Callbacks, launch: Launch) -> Mac
     settings, pool = ground.settings, ground.pool
     messages = MessageStore(pool)
 
-    async def connected_phone(instance_id: str) -> str:
+    async def account(instance_id: str) -> tuple[str, str]:
         row = await session_store.read_one(pool, instance_id)
-        return (row.state.phone if row else None) or ""
+        return (row.state.phone or "", row.state.push_name or "") if row else ("", "")
 
     async def quoted(instance_id: str, chat: str, wa_id: str) -> tuple[str, str] | None:
         return await find_received(pool, instance_id, chat, wa_id)
@@ -192,7 +192,7 @@ async def _machines(ground: Ground, callbacks: Callbacks, launch: Launch) -> Mac
     pipeline = Pipeline(
         messages,
         callbacks.recorder,
-        connected_phone,
+        account,
         quoted,
         ground.clock,
         wake=lambda instance_id: sender.wake(instance_id),  # noqa: PLW0108 - made below: they need each other

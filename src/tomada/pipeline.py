@@ -10,6 +10,7 @@ would miss, save what spares a look-up or a repeated notice.
     message_sent     ─▶ the message is settled; DeliveryCallback, MessageStatusCallback SENT, ReceivedCallback fromMe
     message_failed   ─▶ back to the queue if its outcome is unknown, else DeliveryCallback with the error
     connected        ─▶ ConnectedCallback; the queue is woken
+    named            ─▶ what is told of our own messages from now on
     any end of that  ─▶ DisconnectedCallback, once per end
 """
 
@@ -43,7 +44,8 @@ REMEMBERED_MAX = 10_000  # of each kind, over all instances; some 2 MB
 
 # (instance id, chat, WhatsApp id) -> who wrote that message and its text, if it was received here.
 FindReceived = Callable[[str, str, str], Awaitable[tuple[str, str] | None]]
-ConnectedPhone = Callable[[str], Awaitable[str]]  # instance id -> the number of its phone, empty if there is none
+# instance id -> the number of its phone and the name of that account, each empty while unknown.
+Account = Callable[[str], Awaitable[tuple[str, str]]]
 
 
 class Pipeline:
@@ -53,7 +55,7 @@ class Pipeline:
         self,
         messages: MessageStore,
         recorder: Recorder,
-        connected_phone: ConnectedPhone,
+        account: Account,
         find_received: FindReceived,
         clock: Clock,
         wake: Callable[[str], None],
@@ -61,7 +63,7 @@ class Pipeline:
     ) -> None:
         self._messages = messages
         self._recorder = recorder
-        self._connected_phone = connected_phone
+        self._account = account
         self._find_received = find_received
         self._clock = clock
         self._wake = wake
@@ -86,6 +88,9 @@ class Pipeline:
                 await self._recorder.record([events.presence_chat(facts, event, self._occurrence(journal))])
             case port.Connected():
                 await self._connected(instance_id, event, journal)
+            case port.Named():
+                known = await self._facts_of(instance_id)
+                _remember(self._facts, instance_id, msgspec.structs.replace(known, own_name=event.push_name))
             case _ if type(event) in _ENDS:
                 await self._ended(instance_id, event, journal)
 
@@ -139,6 +144,9 @@ class Pipeline:
             from_me = events.received_from_api(
                 facts,
                 chat=message.chat,
+                chat_lid=event.chat_lid,
+                sender_lid=event.sender_lid,
+                chat_name=event.chat_name,
                 content=message.content,
                 reference_id=quote.wa_id if quote else None,
                 **names,  # type: ignore[arg-type]
@@ -165,6 +173,9 @@ class Pipeline:
 
     async def _connected(self, instance_id: str, event: port.Connected, journal: int | None) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
+        if not event.push_name:  # just paired; if it is the phone that it was, its name is known all the same
+            known = await self._facts_of(instance_id)
+            facts = known if known.connected_phone == event.phone else facts
         await self._recorder.record([events.connected(facts, event, self._clock.now_ms(), self._occurrence(journal))])
         _remember(self._facts, instance_id, facts)
         _remember(self._last_told, instance_id, port.Connected)
@@ -214,7 +225,7 @@ class Pipeline:
     async def _facts_of(self, instance_id: str) -> Facts:
         facts = self._facts.get(instance_id)
         if facts is None:
-            facts = Facts(instance_id, await self._connected_phone(instance_id))
+            facts = Facts(instance_id, *await self._account(instance_id))
             if facts.connected_phone:
                 _remember(self._facts, instance_id, facts)
         return facts

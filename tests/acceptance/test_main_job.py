@@ -68,6 +68,19 @@ def test_status_me_and_device_of_a_connected_instance(shop: tuple[Instance, Phon
     assert instance.get("qr-code/image").body == {"connected": True}
 
 
+def test_our_own_name_is_known_soon_after_pairing(
+    shop: tuple[Instance, Phone], store: tuple[Instance, Phone], hooks: Hooks
+) -> None:
+    """device shows it and what the API sends bears it, without a new login and without another ConnectedCallback."""
+    instance, _ = shop
+    wait_for("the name", lambda: instance.get("device").body["name"] == "Shop")
+    instance.put("update-notify-sent-by-me", {"notifySentByMe": True})
+    instance.send_text(store[1].number, "who am I?")
+    assert hooks.wait_text("shop", "who am I?")["senderName"] == "Shop"
+    assert len(hooks.of("shop", "ConnectedCallback")) == 1
+    instance.put("update-notify-sent-by-me", {"notifySentByMe": False})
+
+
 def test_two_instances_exchange_texts(
     shop: tuple[Instance, Phone], store: tuple[Instance, Phone], hooks: Hooks
 ) -> None:
@@ -127,6 +140,7 @@ def test_unlinking_on_the_phone_tells_the_integrator(product: Product, account: 
     instance = account.create_instance(hooks.url("gone"), name="Soon gone")
     phone = product.phone("5511999990005", "Gone")
     instance.pair(phone)
+    wait_for("the name", lambda: instance.get("device").body["name"] == "Gone")
 
     phone.unlink(phone.linked_devices()[0]["device"])
 
@@ -135,6 +149,7 @@ def test_unlinking_on_the_phone_tells_the_integrator(product: Product, account: 
     assert body["instanceId"] == instance.id
     wait_for("disconnected", lambda: instance.get("status").body["connected"] is False)
     instance.pair(phone)
+    assert instance.get("device").body["name"] == "Gone"
 
 
 def test_disconnect_over_the_api_leaves_no_ghost_on_the_phone(product: Product, account: Account, hooks: Hooks) -> None:

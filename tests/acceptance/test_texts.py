@@ -67,6 +67,7 @@ def test_a_group_is_named_by_its_id_and_says_who_wrote(chat: Chat) -> None:
     assert (body["phone"], body["isGroup"], body["participantPhone"]) == (chat.group, True, ANA)
     assert (body["messageId"], body["senderName"], body["chatLid"]) == (message_id, "Ana", None)
     assert body["participantLid"].endswith("@lid")
+    assert body["chatName"] == "Team"
 
 
 def test_an_answer_in_a_group_quotes_and_mentions(chat: Chat) -> None:
@@ -112,6 +113,23 @@ def test_an_edit_is_told_under_the_id_of_what_it_changes(chat: Chat) -> None:
     assert (body["messageId"], body["isEdit"], body["fromMe"], body["fromApi"]) == (first, True, True, True)
 
 
+def test_one_chat_has_one_identity(chat: Chat, product: Product) -> None:
+    """chatLid and chatName are the contact's, whoever writes: the API by number or hidden id, our phone, theirs."""
+    lid = http("GET", f"{product.base}/sandbox/phones/{CAIO}").body["lid"]
+    chat.asked(chat.caio, SHOP, "by the other")
+    chat.send(CAIO, "by number")
+    chat.send(lid, "by hidden id")
+    chat.shop.send_text(CAIO, "by hand")
+
+    bodies = [chat.hooks.wait_text(KEY, f"by {how}") for how in ("the other", "number", "hidden id", "hand")]
+    assert [(body["chatLid"], body["chatName"]) for body in bodies] == [(lid, "Caio")] * 4
+    assert len({body["senderLid"] for body in bodies[1:]}) == 1
+    in_group = chat.send(chat.group, "by us all")
+    body = chat.hooks.wait_text(KEY, "by us all")
+    assert (body["messageId"], body["participantLid"]) == (in_group, bodies[1]["senderLid"])
+    assert (body["chatLid"], body["chatName"]) == (None, "Team")
+
+
 def test_what_the_phone_itself_writes(chat: Chat) -> None:
     """With notifySentByMe it is told as fromMe, not fromApi; without, only its status."""
     chat.shop.send_text(CAIO, "typed by hand")
@@ -155,8 +173,16 @@ def test_reading_on_ones_own_phone(chat: Chat) -> None:
     chat.hooks.wait_status(KEY, message_id, "READ_BY_ME")
 
 
-def test_a_number_that_is_not_on_whatsapp(chat: Chat) -> None:
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("5500999999999", "Phone number does not exist"),
+        ("999999999999999@lid", "Phone number does not exist"),
+        ("120363000000000999-group", "Group does not exist"),
+    ],
+)
+def test_an_address_that_is_not_on_whatsapp(chat: Chat, to: str, words: str) -> None:
     """Accepted, then a DeliveryCallback with the words that clients look for; the next message goes out."""
-    nobody = chat.instance.send_text("5500999999999", "anybody?")["messageId"]
-    assert chat.hooks.wait_delivery(KEY, nobody)["error"] == "Phone number does not exist"
+    nobody = chat.instance.send_text(to, "anybody?")["messageId"]
+    assert chat.hooks.wait_delivery(KEY, nobody)["error"] == words
     chat.send(CAIO, "after nobody")

@@ -25,20 +25,16 @@ GROUP = "120363999999999999-group"
 AT_MS = 1_800_000_000_000
 
 
-async def connected_phone(_instance_id: str) -> str:
-    """The number of the instance's phone."""
-    return OURS
+def pipeline(pool: Pool, phone: str = OURS, name: str = "Shop") -> Pipeline:
+    """One that remembers nothing yet, as after a restart; its instance's phone and name as they were written down."""
 
-
-def pipeline(pool: Pool) -> Pipeline:
-    """One that remembers nothing yet, as after a restart."""
+    async def account(_instance_id: str) -> tuple[str, str]:
+        return phone, name
 
     async def find(instance_id: str, chat: str, wa_id: str) -> tuple[str, str] | None:
         return await find_received(pool, instance_id, chat, wa_id)
 
-    return Pipeline(
-        MessageStore(pool), Recorder(pool), connected_phone, find, SystemClock(), lambda _: None, lambda *_: None
-    )
+    return Pipeline(MessageStore(pool), Recorder(pool), account, find, SystemClock(), lambda _: None, lambda *_: None)
 
 
 def message(wa_id: str = "3EB0AA", text: str = "oi", **changes: Any) -> port.MessageReceived:
@@ -162,6 +158,29 @@ async def test_a_failure_told_again_is_one_callback_with_its_words(pool: Pool, i
         await pipeline(pool).handle(instance.id, copy(failed), 7)
     (told,) = await bodies(pool, instance)
     assert (told["messageId"], told["error"]) == (accepted.message_id, "Phone number does not exist")
+
+
+async def test_our_own_name_is_told_as_soon_as_it_is_known(pool: Pool, instance: Instance) -> None:
+    """Written down: after a restart. Told later: from then on, with no second ConnectedCallback. Another phone: no."""
+    numbers = iter(range(1, 100))
+
+    async def sender_name(one: Pipeline) -> str:
+        accepted = await queued(pool, instance, port.Text("oi"))
+        await one.handle(instance.id, port.MessageSent(accepted.zaap_id, f"3EB0{next(numbers)}", AT_MS), next(numbers))
+        return str((await bodies(pool, instance))[-1]["senderName"])
+
+    assert await sender_name(pipeline(pool)) == "Shop"
+    new = pipeline(pool, "", "")
+    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), None)
+    assert await sender_name(new) == OURS
+    await new.handle(instance.id, copy(port.Named("Shop 2")), None)
+    assert await sender_name(new) == "Shop 2"
+    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), None)
+    assert await sender_name(new) == "Shop 2"
+    await new.handle(instance.id, copy(port.Connected(THEIRS, "9@lid", "", False)), None)
+    assert await sender_name(new) == THEIRS
+    kinds = [body["type"] for body in await bodies(pool, instance)]
+    assert kinds.count("ConnectedCallback") == 3
 
 
 async def test_ids_are_the_wires_wherever_they_are_shown(pool: Pool, instance: Instance) -> None:

@@ -28,6 +28,9 @@ def received_from_api(
     facts: Facts,
     *,
     chat: str,
+    chat_lid: str | None,
+    sender_lid: str | None,
+    chat_name: str,
     zaap_id: str,
     message_id: str,
     content: Text,
@@ -36,7 +39,15 @@ def received_from_api(
 ) -> NewEvent:
     """A message that this instance sent for the API, as its own chat shows it."""
     body = shapes.received_from_api(
-        facts, chat=chat, message_id=message_id, content=content, at_ms=at_ms, reference_id=reference_id
+        facts,
+        chat=chat,
+        chat_lid=chat_lid,
+        sender_lid=sender_lid,
+        chat_name=chat_name,
+        message_id=message_id,
+        content=content,
+        at_ms=at_ms,
+        reference_id=reference_id,
     )
     return _event(facts, Target.RECEIVED_FROM_ME, body, f"from-api:{zaap_id}")
 

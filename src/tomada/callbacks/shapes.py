@@ -95,11 +95,12 @@ def received_from_api(
     facts: Facts,
     *,
     chat: str,
+    chat_lid: str | None,
+    sender_lid: str | None,
+    chat_name: str,
     message_id: str,
     content: Text,
     at_ms: int,
-    chat_lid: str | None = None,
-    chat_name: str = "",
     reference_id: str | None = None,
 ) -> Body:
     """ReceivedCallback with fromMe and fromApi: a message that this instance sent for the API.
@@ -111,7 +112,7 @@ def received_from_api(
         chat=chat,
         chat_lid=chat_lid,
         sender=facts.connected_phone,
-        sender_lid=None,
+        sender_lid=sender_lid,
         is_group=chat.endswith(GROUP_ENDING),
         from_me=True,
         from_api=True,

@@ -7,6 +7,7 @@ each is lived with. The layers, from the bottom:
     neonize_library.py    the C functions
     neonize_client.py     one client's life, and when it may be stopped
     neonize_session.py    the port's session over one client
+    neonize_names.py      what its chats are called
     neonize_received.py, neonize_events.py, neonize_content.py, neonize_addresses.py   translation, pure
 """
 

@@ -24,8 +24,9 @@ VERSION = "0.5.2"
 # Codes of the events that are asked for; the numbers are the library's.
 DEVICE, PAIR_STATUS, CONNECTED, LOGGED_OUT, REPLACED, BAN, CONNECT_FAILURE, OUTDATED = 0, 2, 3, 6, 7, 8, 9, 10
 STREAM_ERROR, DISCONNECTED, MESSAGE, RECEIPT, CHAT_PRESENCE, PRESENCE, UNDECRYPTABLE = 11, 12, 17, 18, 19, 20, 44
+GROUP_CHANGE = 22
 _OF_THE_CONNECTION = PAIR_STATUS, CONNECTED, LOGGED_OUT, REPLACED, BAN, CONNECT_FAILURE, OUTDATED, STREAM_ERROR
-_OF_CHATS = DISCONNECTED, MESSAGE, RECEIPT, CHAT_PRESENCE, PRESENCE, UNDECRYPTABLE
+_OF_CHATS = DISCONNECTED, MESSAGE, RECEIPT, CHAT_PRESENCE, PRESENCE, UNDECRYPTABLE, GROUP_CHANGE
 SUBSCRIBED = bytes((*_OF_THE_CONNECTION, *_OF_CHATS))
 
 OnText = Callable[[bytes, str], None]  # client id, text
@@ -113,9 +114,30 @@ class Library:
 
     def phone_jid(self, uuid: bytes, lid: Any) -> Any | None:
         """The phone-number address behind a hidden one, if the store knows it: a glue.JID."""
-        data = lid.SerializeToString()
+        return self._other_jid(self._go.GetPNFromLID, uuid, lid)
+
+    def hidden_jid(self, uuid: bytes, phone: Any) -> Any | None:
+        """The hidden address of a phone number, if the store knows it: a glue.JID."""
+        return self._other_jid(self._go.GetLIDFromPN, uuid, phone)
+
+    def contact(self, uuid: bytes, person: Any) -> Any:
+        """What the store knows of a person (a glue.JID): a glue.ContactInfo, all empty if that is nothing."""
+        data = person.SerializeToString()
         with self.gate.call():
-            answer = glue.GetJIDFromStoreReturnFunction.FromString(self._go.GetPNFromLID(uuid, data, len(data)))
+            raw = self._go.GetContact(uuid, data, len(data))
+        return glue.ContactsGetContactReturnFunction.FromString(raw).ContactInfo
+
+    def group_subject(self, uuid: bytes, group: Any) -> str:
+        """Ask WhatsApp for a group's subject; empty if it does not say. Takes up to 75 s when it does not answer."""
+        data = group.SerializeToString()
+        with self.gate.call():
+            raw = self._go.GetGroupInfo(uuid, data, len(data))
+        return str(glue.GetGroupInfoReturnFunction.FromString(raw).GroupInfo.GroupName.Name)
+
+    def _other_jid(self, function: Any, uuid: bytes, jid: Any) -> Any | None:
+        data = jid.SerializeToString()
+        with self.gate.call():
+            answer = glue.GetJIDFromStoreReturnFunction.FromString(function(uuid, data, len(data)))
         return answer.Jid if answer.Jid.User and not answer.Error else None
 
     def send(self, uuid: bytes, to: Any, message: Any) -> tuple[str, int]:
@@ -200,6 +222,9 @@ def _declared(go: Any) -> Any:
     buffers = {
         "GetMe": [text],
         "GetPNFromLID": [text, text, size],
+        "GetLIDFromPN": [text, text, size],
+        "GetContact": [text, text, size],
+        "GetGroupInfo": [text, text, size],
         "GetBlocklist": [text],
         "PairPhone": [text, text, size],
         "SendMessage": [text, text, size, text, size],

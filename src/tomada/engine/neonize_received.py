@@ -5,6 +5,7 @@ sender's key (the library tells it as a message of its own, under the same id), 
 devices (keys, history), and other housekeeping.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tomada.engine.neonize_addresses import (
@@ -21,6 +22,8 @@ from tomada.engine.neonize_addresses import (
 from tomada.engine.neonize_protos import e2e
 from tomada.engine.port import MessageReceived, OtherReceived, ReceivedContent, TextReceived
 
+NameOf = Callable[[Any, Any], str]  # a chat's glue.JID, and the same person's other one or None -> its name, if known
+
 _BESIDE = {"messageContextInfo", "senderKeyDistributionMessage", "fastRatchetKeySenderKeyDistributionMessage"}
 _WRAPPERS = (
     "deviceSentMessage",
@@ -36,7 +39,7 @@ _WRAPPERS = (
 _WRAPPERS_DEEP_MAX = 8
 
 
-def received(event: Any, own: Own, phone_of: PhoneOf) -> MessageReceived | None:
+def received(event: Any, own: Own, phone_of: PhoneOf, name_of: NameOf) -> MessageReceived | None:
     """A glue.Message as the port's event, or None if it says nothing to people."""
     info, message = event.Info, unwrapped(event.Message)
     edited_wa_id = None
@@ -51,6 +54,7 @@ def received(event: Any, own: Own, phone_of: PhoneOf) -> MessageReceived | None:
     private = chat_server not in {GROUP, NEWSLETTER, BROADCAST}
     chat_alt = (source.RecipientAlt if source.IsFromMe else source.SenderAlt) if private else None
     quoted = context.stanzaID if context is not None else ""
+    by_partner = private and not source.IsFromMe
     return MessageReceived(
         wa_id=info.ID,
         chat=address(source.Chat, chat_alt, own, phone_of),
@@ -62,6 +66,7 @@ def received(event: Any, own: Own, phone_of: PhoneOf) -> MessageReceived | None:
         at_ms=info.Timestamp,
         push_name=info.Pushname,
         content=content,
+        chat_name=(info.Pushname if by_partner else "") or name_of(source.Chat, chat_alt),
         is_edit=bool(edited_wa_id) or event.IsEdit,
         edited_wa_id=edited_wa_id or None,
         quoted_wa_id=quoted or None,

@@ -18,10 +18,11 @@ import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
-from tomada.engine.neonize_addresses import Own, address, jid_of
+from tomada.engine.neonize_addresses import GROUP, NEWSLETTER, PERSON, Own, address, jid_of, lid_of
 from tomada.engine.neonize_client import Clients
 from tomada.engine.neonize_content import chat_of, message_of
 from tomada.engine.neonize_library import SendError
+from tomada.engine.neonize_names import Names
 from tomada.engine.neonize_protos import glue
 from tomada.engine.neonize_received import received
 from tomada.engine.neonize_store import store_text
@@ -34,6 +35,7 @@ from tomada.engine.port import (
     Emit,
     EngineEvent,
     EngineRefused,
+    Named,
     OutcomeUnknown,
     Outdated,
     Paired,
@@ -51,10 +53,19 @@ log = structlog.get_logger("tomada.engine")
 CALL_DEADLINE_S = 20.0
 FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
 PHONES_CACHED_MAX = 10_000
+NAME_PAUSE_S, NAME_PAUSE_MAX_S = 0.25, 16.0  # between looks for our own name; each is twice the one before
 # The library's words when a message surely did not leave, or may have left.
-_NOT_SENT = ("websocket not connected", "doesn't contain a device", "websocket is not connected")
+_NOT_SENT = (
+    "websocket not connected",
+    "websocket is not connected",
+    "frame socket is closed",
+    "doesn't contain a device",
+)
+# After a break the library sends once more; what that second try says comes bare, and the first may have arrived.
+_AFTER_A_BREAK = {"websocket not connected", "frame socket is closed"}
 _UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
-_NO_SUCH_NUMBER = "no LID found for"  # the library looks every number up before it encrypts for it
+# Nobody there: what is said of a number (the library looks each up first), of a hidden id, and of a group.
+_NOBODY = ("no LID found for", "server returned error 404", "that group does not exist")
 T = TypeVar("T")
 
 
@@ -88,11 +99,14 @@ class NeonizeSession:
         self._client = clients.new(spec.instance_id, self)
         self._own = Own()
         self._phones: dict[str, str] = {}  # hidden user -> number
+        self._names = Names(self._client, pool)
         self._qr_count = 0
         self._over = False  # a final event was told
-        self._sending: asyncio.Future[Any] | None = None
+        self._sending: asyncio.Future[Sent] | None = None
         self._probing: asyncio.Future[Any] | None = None
         self._login: Timer | None = None
+        self._own_name = ""  # as it was told last
+        self._name_timer: Timer | None = None
 
     # --- the port ---
 
@@ -104,8 +118,10 @@ class NeonizeSession:
     async def stop(self) -> None:
         """Disconnect, let out what the engine still holds, release what it gives back."""
         self._over = True
-        if self._login is not None:
-            self._login.cancel()
+        self._names.stop()
+        for timer in (self._login, self._name_timer):
+            if timer is not None:
+                timer.cancel()
         await self._in_thread(self._client.stop)
 
     async def send(self, chat: str, content: Content) -> Sent:
@@ -113,15 +129,14 @@ class NeonizeSession:
         to, message = jid_of(chat_of(chat, content)), message_of(chat, content, self._clock.now_ms())
         await self._last_send_is_back()
         self._must_be(self._client.paired, "not connected")
-        self._sending = self._in_thread(self._client.library.send, self._client.uuid, to, message)
+        self._sending = self._in_thread(self._send, chat, to, message)
         self._sending.add_done_callback(lambda future: future.exception())  # seen, though nobody may wait any more
         try:
-            wa_id, at_ms = await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
+            return await asyncio.wait_for(asyncio.shield(self._sending), self._limits.send_deadline_s)
         except TimeoutError:
             raise OutcomeUnknown("no answer from WhatsApp in time; it may have been sent") from None
         except SendError as error:
-            raise send_failure(str(error)) from None
-        return Sent(wa_id, at_ms or self._clock.now_ms())
+            raise send_failure(str(error), to.Server) from None
 
     async def show_typing(self, chat: str) -> None:
         """Show the other side that a text is being written; what goes wrong is only logged."""
@@ -146,7 +161,7 @@ class NeonizeSession:
         if not self._client.paired:
             return False
         if self._probing is None or self._probing.done():  # one question at a time, however many ask
-            self._probing = self._in_thread(self._client.library.round_trip, self._client.uuid)
+            self._probing = self._in_thread(self._probe)
         try:
             error = await asyncio.wait_for(asyncio.shield(self._probing), self._limits.probe_deadline_s)
         except TimeoutError:
@@ -176,6 +191,10 @@ class NeonizeSession:
             self._end(event)
         elif event is not None:
             self._tell(event)
+        if isinstance(event, Connected):
+            self._own_name = event.push_name
+            if not event.push_name:
+                self._await_name(NAME_PAUSE_S)
 
     def on_ended(self, reason: str) -> None:
         """The pump ended by itself: deaf from here on, whatever it looks like."""
@@ -187,7 +206,12 @@ class NeonizeSession:
         own, phone_of = self._own, self._phone_of
         match code:
             case neonize_library.MESSAGE:
-                return received(glue.Message.FromString(data), own, phone_of)
+                return received(glue.Message.FromString(data), own, phone_of, self._names.of)
+            case neonize_library.GROUP_CHANGE:
+                change = glue.GroupInfoEvent.FromString(data)
+                if change.HasField("Name"):
+                    self._names.renamed(change.JID, change.Name.Name)
+                return None
             case neonize_library.RECEIPT:
                 return neonize_events.receipt(glue.Receipt.FromString(data), own, phone_of)
             case neonize_library.CHAT_PRESENCE:
@@ -195,6 +219,7 @@ class NeonizeSession:
             case neonize_library.PRESENCE:
                 return neonize_events.presence(glue.Presence.FromString(data), own, phone_of)
             case neonize_library.CONNECTED:
+                self._names.login()
                 return neonize_events.connected(self._me())
             case neonize_library.DISCONNECTED:
                 return Disconnected("the connection to WhatsApp broke")
@@ -225,10 +250,62 @@ class NeonizeSession:
         self._login.daemon = True
         self._login.start()
 
+    def _await_name(self, pause_s: float) -> None:
+        """After pairing the phone says in its own time what we are called, and the library tells nobody: look for it.
+
+        A phone that takes longer than all these looks is heard by a probe.
+        """
+
+        def look() -> None:
+            if not self._tell_name() and pause_s < NAME_PAUSE_MAX_S:
+                self._await_name(2 * pause_s)
+
+        if self._name_timer is not None:
+            self._name_timer.cancel()
+        self._name_timer = Timer(pause_s, look)
+        self._name_timer.daemon = True
+        self._name_timer.start()
+
+    def _tell_name(self) -> bool:
+        """Tell our own name if it is news; False if it is still to come."""
+        if self._over or not self._client.paired:
+            return True
+        name = self._client.library.me(self._client.uuid).PushName
+        if name and name != self._own_name:
+            self._own_name = name
+            self._tell(Named(name))
+        return bool(name)
+
+    def _probe(self) -> str:
+        """One question to WhatsApp; and the moment to notice another name of our own."""
+        error = self._client.library.round_trip(self._client.uuid)
+        self._tell_name()
+        return error
+
     def _me(self) -> Any:
         me = self._client.library.me(self._client.uuid)
         self._own = neonize_events.own_of(me)
         return me
+
+    def _send(self, chat: str, to: Any, message: Any) -> Sent:
+        """Send, and say what the integrator must hear of the chat; raises SendError."""
+        shown = jid_of(chat)
+        if shown.Server == GROUP:
+            self._names.of(shown)  # may take a moment, and afterwards the outcome must not wait
+        wa_id, at_ms = self._client.library.send(self._client.uuid, to, message)
+        chat_lid, chat_name = None, ""
+        try:
+            hidden = self._hidden(shown)
+            chat_lid, chat_name = lid_of(hidden), self._names.of(shown, hidden)
+        except Exception:  # it was sent: nothing may make that doubtful any more
+            log.exception("chat_not_looked_up", instance=self._spec.instance_id)
+        return Sent(wa_id, at_ms or self._clock.now_ms(), chat_lid, self._own.lid or None, chat_name)
+
+    def _hidden(self, chat: Any) -> Any:
+        """A person's hidden id, else the chat: the library looks every number up before it encrypts, and keeps that."""
+        if chat.Server != PERSON or not self._client.running:
+            return chat
+        return self._client.library.hidden_jid(self._client.uuid, chat) or chat
 
     def _phone_of(self, hidden: Any) -> str | None:
         """Ask the engine's store for the number behind a hidden id."""
@@ -283,14 +360,15 @@ _FINAL = {
 }
 
 
-def send_failure(words: str) -> Exception:
-    """What an error text of a send means: surely not sent, refused, or unknown."""
-    if any(part in words for part in _UNKNOWN):
+def send_failure(words: str, server: str) -> Exception:
+    """What an error text of a send to an address of this server means: surely not sent, refused, or unknown."""
+    if words in _AFTER_A_BREAK or any(part in words for part in _UNKNOWN):
         return OutcomeUnknown(words)
     if any(part in words for part in _NOT_SENT):
         return NotConnected(words)
-    if _NO_SUCH_NUMBER in words:  # what DeliveryCallback says then on this wire, and clients look for
-        return EngineRefused("Phone number does not exist")
+    if any(part in words for part in _NOBODY):  # clients look for these words in DeliveryCallback
+        what = {GROUP: "Group", NEWSLETTER: "Newsletter"}.get(server, "Phone number")
+        return EngineRefused(f"{what} does not exist")
     return EngineRefused(words)
 
 

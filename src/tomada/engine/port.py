@@ -63,10 +63,13 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp took a message: the id it has there, and when."""
+    """WhatsApp took a message: the id it has there, and when; the rest as in MessageSent."""
 
     wa_id: str
     at_ms: int
+    chat_lid: str | None = None
+    sender_lid: str | None = None
+    chat_name: str = ""
 
 
 # --- what a session tells ---------------------------------------------------------------------------------------------
@@ -102,6 +105,12 @@ class Connected(msgspec.Struct, frozen=True, tag="connected"):
     push_name: str
     is_business: bool
     platform: str = ""
+
+
+class Named(msgspec.Struct, frozen=True, tag="named"):
+    """Our own display name, where Connected came before it was known (after pairing), or another one since."""
+
+    push_name: str
 
 
 class Disconnected(msgspec.Struct, frozen=True, tag="disconnected"):
@@ -175,7 +184,7 @@ class MessageReceived(msgspec.Struct, frozen=True, omit_defaults=True, tag="mess
     at_ms: int
     push_name: str
     content: ReceivedContent
-    chat_name: str = ""
+    chat_name: str = ""  # the group's subject, or the name of the person on the other side
     is_edit: bool = False
     edited_wa_id: str | None = None
     quoted_wa_id: str | None = None
@@ -207,12 +216,19 @@ class ChatPresence(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat_pr
     last_seen_ms: int | None = None
 
 
-class MessageSent(msgspec.Struct, frozen=True, tag="message_sent"):
-    """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`."""
+class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_sent"):
+    """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`.
+
+    `chat_lid`, `sender_lid` (our own) and `chat_name` are as in MessageReceived: what is sent for the API and what the
+    phone's owner types are messages of one chat, and must look like it.
+    """
 
     zaap_id: str
     wa_id: str
     at_ms: int
+    chat_lid: str | None = None
+    sender_lid: str | None = None
+    chat_name: str = ""
 
 
 class MessageFailed(msgspec.Struct, frozen=True, tag="message_failed"):
@@ -233,6 +249,7 @@ EngineEvent = (
     | PairingEnded
     | Paired
     | Connected
+    | Named
     | Disconnected
     | LoggedOut
     | Replaced

@@ -44,8 +44,8 @@ log = structlog.get_logger(__name__)
 LEFTOVER_S = 8.0  # a machine finishes what is under way for 5 s after its host is gone
 
 _OF_THE_SESSION = (
-    *(port.QrIssued, port.PairingEnded, port.Paired, port.Connected, port.Disconnected, port.LoggedOut),
-    *(port.Replaced, port.Banned, port.Outdated, port.ConnectFailed, port.SessionEnded),
+    *(port.QrIssued, port.PairingEnded, port.Paired, port.Connected, port.Named, port.Disconnected),
+    *(port.LoggedOut, port.Replaced, port.Banned, port.Outdated, port.ConnectFailed, port.SessionEnded),
 )
 
 # instance id, event, and its journal number if it has one: the same number means the same event, told again.

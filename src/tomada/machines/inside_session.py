@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from threading import RLock
 
+import msgspec
 import structlog
 
 from tomada.engine.port import (
@@ -118,7 +119,7 @@ class InsideSession:
             log.exception("send_failed", instance=self.spec.instance_id)
             await self._fail(send, "the engine failed", unknown=True)
         else:
-            await self._outcome(MessageSent(send.zaap_id, sent.wa_id, sent.at_ms), sent.wa_id)
+            await self._outcome(MessageSent(send.zaap_id, **msgspec.structs.asdict(sent)), sent.wa_id)
 
     async def _type(self, send: Send) -> None:
         """Show typing for as long as asked; a session that is being closed does not wait for it."""

@@ -192,6 +192,8 @@ def _engine(state: SessionState, event: port.EngineEvent, now_ms: int) -> Decisi
     match event:
         case port.Connected():
             return _connected(state, event, now_ms), ()
+        case port.Named():
+            return _change(state, push_name=event.push_name), ()
         case port.Paired():
             return _paired(state, event), (Watch("connect"),)
         case port.QrIssued() if state.wanted:
@@ -282,6 +284,7 @@ def _paired(state: SessionState, event: port.Paired) -> SessionState:
         reason=None,
         phone=event.phone,
         lid=event.lid,
+        push_name=state.push_name if event.phone == state.phone else None,
         is_business=event.is_business,
         platform=event.platform,
         retry_after_ms=None,

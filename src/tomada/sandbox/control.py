@@ -18,6 +18,7 @@ from tomada.kit.clock import Clock, SystemClock
 from tomada.sandbox import phone_actions, phone_pairing
 from tomada.sandbox.media_crypto import BrokenMedia
 from tomada.sandbox.network_ports import PairingError, PhoneNetwork
+from tomada.sandbox.node import Jid
 from tomada.sandbox.phone import NetworkRefused, Phone
 from tomada.sandbox.phone_content import BadRequest
 from tomada.sandbox.phone_requests import SendBody
@@ -90,6 +91,11 @@ class _MembersBody(msgspec.Struct):
     members: list[str] = []
 
 
+class _SubjectBody(msgspec.Struct):
+    by: str
+    subject: str
+
+
 async def control_app(
     network: FaultyNetwork, clock: Clock | None = None, random_bytes: Callable[[int], bytes] = os.urandom
 ) -> web.Application:
@@ -151,12 +157,25 @@ def _group_routes(phonebook: Phonebook) -> list[web.RouteDef]:
     async def change_members(request: web.Request) -> web.StreamResponse:
         body = await _body(request, _MembersBody)
         actor = phonebook.get(body.by)
-        group = phone_actions.find_chat(actor, request.match_info["group"].partition("@")[0] + "-group")
-        await phone_actions.change_members(actor, group, body.action, body.members)
+        await phone_actions.change_members(actor, named(actor, request), body.action, body.members)
         return _json({})
 
+    async def rename(request: web.Request) -> web.StreamResponse:
+        body = await _body(request, _SubjectBody)
+        actor = phonebook.get(body.by)
+        await phone_actions.rename_group(actor, named(actor, request), body.subject)
+        return _json({})
+
+    def named(actor: Phone, request: web.Request) -> Jid:
+        return phone_actions.find_chat(actor, request.match_info["group"].partition("@")[0] + "-group")
+
     path = "/sandbox/groups"
-    return [web.post(path, create), web.post(path + "/{group}/participants", change_members)]
+    group = path + "/{group}"
+    return [
+        web.post(path, create),
+        web.post(f"{group}/participants", change_members),
+        web.post(f"{group}/subject", rename),
+    ]
 
 
 def fault_routes(network: FaultyNetwork) -> list[web.RouteDef]:

@@ -75,6 +75,11 @@ async def create_group(phone: Phone, subject: str, members: list[str]) -> Jid:
     return Jid(group.text("id").partition("@")[0], GROUP_SERVER)
 
 
+async def rename_group(phone: Phone, group: Jid, subject: str) -> None:
+    """Give a group another subject, as one of its admins."""
+    await _ask_groups(phone, group, element("subject", {}, subject.encode()))
+
+
 async def change_members(phone: Phone, group: Jid, action: str, members: list[str]) -> None:
     """`add`, `remove`, `promote` or `demote` members, or `leave` the group oneself."""
     if action == "leave":

@@ -31,6 +31,24 @@ async def test_pairs_by_qr(bench: Bench, shared: Driven) -> None:
     assert [device["name"] for device in phone["linkedDevices"]] == ["Loja do João"]
 
 
+async def test_our_own_name_follows_the_pairing(bench: Bench, shared: Driven) -> None:
+    """The phone says it after the login; another one is noticed with the next probe. Connected is told once."""
+
+    def names() -> list[str]:
+        told = [h.event for h in shared.happened if h.instance_id == "named"]
+        return [event.push_name for event in told if isinstance(event, port.Connected | port.Named) and event.push_name]
+
+    number = await bench.paired(shared, "named")
+    await until(lambda: names() == ["Owner of named"])
+
+    await bench.call("POST", "phones", {"number": number, "name": "Loja A"})
+    async with asyncio.timeout(20):  # the phone tells its devices in its own time
+        while len(names()) == 1:
+            assert (await shared.ask(Probe("named"))).value == "yes"
+    assert names() == ["Owner of named", "Loja A"]
+    assert len(shared.events("named", port.Connected)) == 1
+
+
 async def test_pairs_by_code(bench: Bench, shared: Driven) -> None:
     """A code that is entered on the phone pairs as the QR would."""
     number = await bench.phone()
@@ -63,6 +81,19 @@ async def test_text_and_its_receipts(bench: Bench, shared: Driven, pair: Pair) -
     assert read.chat == got_it.chat == pair.bob_number
     order = [type(h.event) for h in shared.happened if sent.wa_id in repr(h.event) and h.instance_id == pair.alice]
     assert order[0] is port.MessageSent
+
+
+async def test_a_sent_message_names_its_chat_as_a_received_one_does(shared: Driven, pair: Pair, bench: Bench) -> None:
+    """The chat's hidden id, and our own, are the same whether the API sends, the phone types or the other writes."""
+    bob_lid = (await bench.call("GET", f"phones/{pair.bob_number}"))["lid"]
+    alice_lid = (await bench.call("GET", f"phones/{pair.alice_number}"))["lid"]
+    for zaap_id, chat in (("z-number", pair.bob_number), ("z-lid", bob_lid)):
+        await shared.send(pair.alice, zaap_id, chat, zaap_id)
+        sent = await shared.event(pair.alice, port.MessageSent, lambda e, z=zaap_id: e.zaap_id == z)  # type: ignore[misc]
+        assert (sent.chat_lid, sent.sender_lid) == (bob_lid, alice_lid)
+    typed = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": pair.bob_number, "text": "typed"})
+    mine = await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == typed["id"])
+    assert (mine.chat_lid, mine.sender_lid) == (bob_lid, alice_lid)
 
 
 async def test_sends_keep_their_order(shared: Driven, pair: Pair) -> None:
@@ -99,6 +130,7 @@ async def test_group(bench: Bench, shared: Driven, pair: Pair) -> None:
     assert (got.chat, got.is_group, got.sender, got.chat_lid) == (group, True, third, None)
     await shared.send(pair.alice, "z-group", group, "hi all")
     sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-group")
+    assert (sent.chat_lid, sent.sender_lid) == (None, (await shared.event(pair.alice, port.Connected)).lid)
     got = await shared.event(pair.bob, port.MessageReceived, lambda e: e.wa_id == sent.wa_id)
     assert (got.chat, got.sender, got.content) == (group, pair.alice_number, port.TextReceived("hi all"))
     receipt = await shared.event(pair.alice, port.ReceiptReceived, lambda e: sent.wa_id in e.wa_ids)
@@ -109,6 +141,65 @@ async def test_group(bench: Bench, shared: Driven, pair: Pair) -> None:
     for wa_id in (first["id"], sent.wa_id):
         told = [e for e in shared.events(pair.bob, port.MessageReceived) if e.wa_id == wa_id]
         assert len(told) == 1
+
+
+async def test_a_group_goes_by_its_subject(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """Received, typed on the own phone or sent: the group's subject is the chat's name; a new one counts at once."""
+    third = await bench.phone("Third")
+    made = await bench.call("POST", "groups", {"owner": third, "subject": "Buyers", "members": [pair.alice_number]})
+    group = made["id"].partition("@")[0] + "-group"
+
+    async def heard(text: str) -> str:
+        await bench.call("POST", f"phones/{third}/send", {"to": group, "text": text})
+        content = port.TextReceived(text)
+        return (await shared.event(pair.alice, port.MessageReceived, lambda e: e.content == content)).chat_name
+
+    assert await heard("first in Buyers") == "Buyers"
+    typed = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": group, "text": "typed"})
+    assert (
+        await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == typed["id"])
+    ).chat_name == "Buyers"
+    await bench.call("POST", f"groups/{made['id']}/subject", {"by": third, "subject": "Sellers"})
+    assert await heard("first in Sellers") == "Sellers"
+    await shared.send(pair.alice, "z-subject", group, "sent")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-subject")
+    assert sent.chat_name == "Sellers"
+
+
+async def test_the_first_message_of_a_group_may_be_our_own(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """A group that is sent to before anything was heard from it has its name, too."""
+    third = await bench.phone("Third")
+    made = await bench.call("POST", "groups", {"owner": third, "subject": "Silent", "members": [pair.alice_number]})
+    await shared.send(pair.alice, "z-silent", made["id"].partition("@")[0] + "-group", "sent")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-silent")
+    assert sent.chat_name == "Silent"
+
+
+async def test_a_person_goes_by_the_last_name_that_was_seen(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """Once the other person has written, our messages to them bear their name, however they are addressed."""
+    maria = await bench.phone("Maria")
+    lid = (await bench.call("GET", f"phones/{maria}"))["lid"]
+    await shared.send(pair.alice, "z-stranger", maria, "who are you?")
+    sent = await shared.event(pair.alice, port.MessageSent, lambda e: e.zaap_id == "z-stranger")
+    assert sent.chat_name == ""
+    theirs = await bench.call("POST", f"phones/{maria}/send", {"to": pair.alice_number, "text": "Maria"})
+    assert (
+        await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == theirs["id"])
+    ).chat_name == "Maria"
+
+    async def typed() -> port.MessageReceived:
+        answer = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": maria, "text": "typed"})
+        return await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == answer["id"])
+
+    async with asyncio.timeout(20):  # the engine stores the name beside the message
+        while (mine := await typed()).chat_name == "":
+            pass
+    assert mine.chat_name == "Maria"
+    assert mine.push_name == "Owner of alice"
+    for zaap_id, chat in (("z-by-number", maria), ("z-by-lid", lid)):
+        await shared.send(pair.alice, zaap_id, chat, "sent")
+        sent = await shared.event(pair.alice, port.MessageSent, lambda e, z=zaap_id: e.zaap_id == z)  # type: ignore[misc]
+        assert sent.chat_name == "Maria"
 
 
 async def test_quote_mention_and_edit(shared: Driven, pair: Pair) -> None:

@@ -234,6 +234,8 @@ BAD_REQUESTS: list[tuple[str, str, Any]] = [
     ("POST", "groups", {"owner": ANA, "subject": "x", "members": ["5599999999999"]}),
     ("POST", "groups/1/participants", {"by": ANA, "action": "add", "members": [BIA]}),
     ("POST", "groups/1/participants", {"by": ANA, "action": "dance"}),
+    ("POST", "groups/1/subject", {"by": ANA, "subject": "x"}),
+    ("POST", "groups/1/subject", {"by": ANA}),
     ("POST", "faults", {"kind": "earthquake"}),
     ("POST", "faults", {}),
 ]

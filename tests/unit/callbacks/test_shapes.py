@@ -24,7 +24,7 @@ from tomada.engine.port import (
 
 SAMPLES: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "callbacks.json").read_text("utf-8"))
 
-US, THEM, THEIR_LID = "5511900000001", "5511900000002", "900000000000002@lid"
+US, THEM, THEIR_LID, OUR_LID = "5511900000001", "5511900000002", "900000000000002@lid", "900000000000001@lid"
 GROUP = "120363999999999999-group"
 MESSAGE, OTHER_MESSAGE = "3EB0000000000000000001", "3EB0000000000000000002"
 ZAAP = "FEDCBA9876543210FEDCBA9876543210"
@@ -102,17 +102,26 @@ def test_a_link_preview_adds_only_what_is_known() -> None:
 
 def test_received_from_api_is_like_a_message_of_ours() -> None:
     """What the API sent has the same body as what the phone sent, but for fromApi."""
-    content = Text(message="sent by API")
-    body = shapes.received_from_api(
-        FACTS, chat=THEM, chat_lid=THEIR_LID, chat_name="Bia", message_id=MESSAGE, content=content, at_ms=AT_MS
-    )
+    body = from_api(Text(message="sent by API"))
     same(body, "ReceivedCallback text, sent by me through the API")
+    assert body["senderLid"] == OUR_LID
+
+
+def test_from_the_api_in_a_group_the_participant_is_us() -> None:
+    """In a group the hidden id belongs to who wrote: our own; the chat has none."""
+    body = from_api(Text(message="x"), chat=GROUP)
+    assert (body["chatLid"], body["participantLid"], body["participantPhone"]) == (None, OUR_LID, US)
+
+
+def from_api(content: Text, **changes: Any) -> dict[str, Any]:
+    """The body of a text that the API sent to them."""
+    fields: dict[str, Any] = {"chat": THEM, "chat_lid": THEIR_LID, "sender_lid": OUR_LID, "chat_name": "Bia"}
+    return shapes.received_from_api(FACTS, content=content, message_id=MESSAGE, at_ms=AT_MS, **{**fields, **changes})
 
 
 def test_an_edit_through_the_api_carries_the_id_of_the_message_that_it_changes() -> None:
     """Receivers find the message to change by messageId, whoever edited it."""
-    content = Text(message="better", edits_wa_id=OTHER_MESSAGE)
-    body = shapes.received_from_api(FACTS, chat=THEM, message_id=MESSAGE, content=content, at_ms=AT_MS)
+    body = from_api(Text(message="better", edits_wa_id=OTHER_MESSAGE))
     assert (body["messageId"], body["isEdit"], body["text"]) == (OTHER_MESSAGE, True, {"message": "better"})
 
 

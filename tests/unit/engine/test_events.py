@@ -134,7 +134,11 @@ def test_refusals() -> None:
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
-        ("websocket not connected", NotConnected),
+        ("failed to send message node: websocket not connected", NotConnected),
+        ("failed to send message node: frame socket is closed", NotConnected),
+        ("failed to get device list: failed to send usync query: frame socket is closed", NotConnected),
+        ("websocket not connected", OutcomeUnknown),
+        ("frame socket is closed", OutcomeUnknown),
         ("the store doesn't contain a device JID", NotConnected),
         ("timed out waiting for message send response", OutcomeUnknown),
         ("websocket disconnected before message send returned response", OutcomeUnknown),
@@ -143,13 +147,26 @@ def test_refusals() -> None:
     ],
 )
 def test_what_a_failed_send_means(words: str, kind: type[Exception]) -> None:
-    """Surely not sent, perhaps sent, refused: the library tells them apart by words only."""
-    assert type(send_failure(words)) is kind
+    """Surely not sent, perhaps sent, refused: the library tells them apart by words only.
+
+    What it says bare is of its second try, after a break: the first try may have arrived.
+    """
+    assert type(send_failure(words, "s.whatsapp.net")) is kind
 
 
-def test_a_number_without_whatsapp_is_told_in_the_wires_words() -> None:
-    """Clients look for these; the library's speak of its own affairs."""
-    assert str(send_failure("no LID found for 1@s.whatsapp.net from server")) == "Phone number does not exist"
+@pytest.mark.parametrize(
+    ("words", "server", "told"),
+    [
+        ("no LID found for 1@s.whatsapp.net from server", "s.whatsapp.net", "Phone number does not exist"),
+        ("server returned error 404", "lid", "Phone number does not exist"),
+        ("failed to get group members: that group does not exist", "g.us", "Group does not exist"),
+        ("server returned error 404", "newsletter", "Newsletter does not exist"),
+    ],
+)
+def test_an_address_without_anybody_is_told_in_the_wires_words(words: str, server: str, told: str) -> None:
+    """Clients look for the first; the library's words speak of its own affairs."""
+    failure = send_failure(words, server)
+    assert (type(failure), str(failure)) == (EngineRefused, told)
 
 
 def test_what_the_end_of_a_pump_means() -> None:

@@ -1,5 +1,7 @@
 """Received messages, from the library's protobufs to the port's events."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -16,9 +18,14 @@ def nobody(_: object) -> None:
     """A store that knows no numbers."""
 
 
+def nameless(_chat: object, _alt: object) -> str:
+    """A session that knows no names."""
+    return ""
+
+
 def got(event: object) -> MessageReceived:
     """The translation of an event that must have one."""
-    found = received(event, OWN, nobody)
+    found = received(event, OWN, nobody, nameless)
     assert found is not None
     return found
 
@@ -37,13 +44,14 @@ def test_private_text_from_a_hidden_id() -> None:
         at_ms=1_700_000_000_123,
         push_name="Ana",
         content=TextReceived("oi"),
+        chat_name="Ana",
     )
 
 
 def test_number_unknown_to_whatsapp_but_known_to_the_store() -> None:
     """Without a number beside it the store is asked; if that does not know either, the hidden id stands for it."""
     event = message(source(hidden(), hidden()), text("oi"))
-    known = received(event, OWN, lambda asked: PHONE if asked.User == LID else None)
+    known = received(event, OWN, lambda asked: PHONE if asked.User == LID else None, nameless)
     assert known is not None
     assert (known.chat, known.sender) == (PHONE, PHONE)
     assert (got(event).chat, got(event).sender) == (f"{LID}@lid", f"{LID}@lid")
@@ -62,6 +70,27 @@ def test_group() -> None:
     where = source(jid(GROUP, "g.us"), hidden(), IsGroup=True, SenderAlt=person())
     found = got(message(where, text("oi")))
     assert (found.chat, found.chat_lid, found.is_group, found.sender) == (f"{GROUP}-group", None, True, PHONE)
+
+
+def test_whose_name_a_chat_bears() -> None:
+    """The other person's, which comes with their own messages and is asked for with ours; a group's is always asked."""
+
+    def name_of(chat: Any, alt: Any) -> str:
+        return f"{chat.User} or {alt.User}" if alt is not None else str(chat.User)
+
+    def name(event: object) -> str:
+        found = received(event, OWN, nobody, name_of)
+        assert found is not None
+        return found.chat_name
+
+    theirs = source(hidden(), hidden(), SenderAlt=person())
+    assert name(message(theirs, text("oi"))) == "Ana"
+    assert name(message(theirs, text("oi"), Pushname="")) == f"{LID} or {PHONE}"
+    ours = source(hidden(), hidden(OWN_LID), IsFromMe=True, RecipientAlt=person())
+    assert name(message(ours, text("oi"), Pushname="Loja")) == f"{LID} or {PHONE}"
+    for writer in (hidden(), hidden(OWN_LID)):
+        where = source(jid(GROUP, "g.us"), writer, IsGroup=True, IsFromMe=writer.User == OWN_LID, SenderAlt=person())
+        assert name(message(where, text("oi"))) == GROUP
 
 
 @pytest.mark.parametrize(
@@ -134,8 +163,8 @@ def test_housekeeping_is_dropped() -> None:
     share = e2e.ProtocolMessage(type=e2e.ProtocolMessage.APP_STATE_SYNC_KEY_SHARE)
     where = source(person(), person())
     for content in (key_only, e2e.Message(protocolMessage=share), e2e.Message()):
-        assert received(message(where, content), OWN, nobody) is None
-    assert received(message(where, text("x"), Category="peer"), OWN, nobody) is None
+        assert received(message(where, content), OWN, nobody, nameless) is None
+    assert received(message(where, text("x"), Category="peer"), OWN, nobody, nameless) is None
 
 
 def test_a_key_beside_a_text_does_not_hide_it() -> None:

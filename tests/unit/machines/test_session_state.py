@@ -36,6 +36,7 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("paired", PAIRING, PAIRED, "connecting", True, (sm.Watch("connect"),)),
     ("515 after pairing", paired("connecting"), port.Disconnected("515"), "connecting", True, ()),
     ("connected", paired("connecting"), CONNECTED, "connected", True, ()),
+    ("named", paired(), port.Named("Ana"), "connected", True, ()),
     ("round refused", PAIRING, sm.OpenFailed("no network"), "unpaired", False, (sm.Close(),)),
     ("machine dies in it", PAIRING, sm.MachineDied(), "unpaired", False, (sm.Close(),)),
     ("restart ends the round", PAIRING, sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
@@ -129,6 +130,24 @@ def test_every_condition_that_is_not_well_has_words() -> None:
         ):
             assert after.reason, (state, happening)
     assert decide(paired("disconnected"), CONNECTED, NOW)[0].reason is None
+
+
+def test_our_own_name_is_kept_while_the_phone_is_the_same() -> None:
+    """A fresh pairing tells no name: the known one stands until another is told, unless it was another phone's."""
+
+    def story(state: SessionState, *happenings: sm.Happening) -> str | None:
+        for happening in happenings:
+            state, _ = decide(state, happening, NOW)
+        return state.push_name
+
+    nameless = port.Connected("5511999", "77", "", True)
+    named = decide(paired("connecting"), CONNECTED, NOW)[0]
+    assert story(paired("connecting"), nameless) is None
+    assert story(paired("connecting"), nameless, port.Named("Ana")) == "Ana"
+    assert story(named, port.Named("Ana Maria")) == "Ana Maria"
+    again = (port.LoggedOut("unlinked"), sm.AskedToPair(), sm.Opening())
+    assert story(named, *again, PAIRED, nameless) == "Ana"
+    assert story(named, *again, port.Paired("5511888", "78", True, "android")) is None
 
 
 def test_a_ban_shows_its_end_until_it_is_over() -> None:
