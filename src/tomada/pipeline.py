@@ -72,7 +72,7 @@ class Pipeline:
         self._sent_ids: dict[tuple[str, str], str] = {}  # the same: receipts follow their message closely
         self._last_told: dict[str, type[port.EngineEvent]] = {}  # spares the integrator the same notice again and again
 
-    async def handle(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
+    async def handle(self, instance_id: str, event: port.EngineEvent, occurrence: int) -> None:
         """Commit what follows from an event. Raises when the database is away; call it again then."""
         match event:
             case port.MessageReceived():
@@ -85,14 +85,14 @@ class Pipeline:
                 await self._failed(instance_id, event)
             case port.ChatPresence():
                 facts = await self._facts_of(instance_id)
-                await self._recorder.record([events.presence_chat(facts, event, self._occurrence(journal))])
+                await self._recorder.record([events.presence_chat(facts, event, f"{occurrence}")])
             case port.Connected():
-                await self._connected(instance_id, event, journal)
+                await self._connected(instance_id, event, occurrence)
             case port.Named():
                 known = await self._facts_of(instance_id)
                 _remember(self._facts, instance_id, msgspec.structs.replace(known, own_name=event.push_name))
             case _ if type(event) in _ENDS:
-                await self._ended(instance_id, event, journal)
+                await self._ended(instance_id, event, occurrence)
 
     async def gave_up(self, message: Outgoing, error: str) -> None:
         """Settle a message as failed and tell its DeliveryCallback; idempotent."""
@@ -171,23 +171,23 @@ class Pipeline:
                 await self._tell_failure(message, event.error)
         self._settled(event.zaap_id, not again)
 
-    async def _connected(self, instance_id: str, event: port.Connected, journal: int | None) -> None:
+    async def _connected(self, instance_id: str, event: port.Connected, occurrence: int) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
         if not event.push_name:  # just paired; if it is the phone that it was, its name is known all the same
             known = await self._facts_of(instance_id)
             facts = known if known.connected_phone == event.phone else facts
-        await self._recorder.record([events.connected(facts, event, self._clock.now_ms(), self._occurrence(journal))])
+        await self._recorder.record([events.connected(facts, event, self._clock.now_ms(), f"{occurrence}")])
         _remember(self._facts, instance_id, facts)
         _remember(self._last_told, instance_id, port.Connected)
         self._wake(instance_id)
 
-    async def _ended(self, instance_id: str, event: port.EngineEvent, journal: int | None) -> None:
+    async def _ended(self, instance_id: str, event: port.EngineEvent, occurrence: int) -> None:
         if self._last_told.get(instance_id) is type(event):
             return
         facts = await self._facts_of(instance_id)
         words = _ENDS[type(event)]
         await self._recorder.record(
-            [events.disconnected(facts, self._clock.now_ms(), self._occurrence(journal), words)]
+            [events.disconnected(facts, self._clock.now_ms(), f"{occurrence}", words)]
         )
         _remember(self._last_told, instance_id, type(event))
         if isinstance(event, port.LoggedOut):
@@ -229,10 +229,6 @@ class Pipeline:
             if facts.connected_phone:
                 _remember(self._facts, instance_id, facts)
         return facts
-
-    def _occurrence(self, journal: int | None) -> str:
-        """Names this time that something happened: the journal's number, which is unique, or the moment."""
-        return f"{journal or self._clock.now_ms()}"
 
 
 def _remember(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:

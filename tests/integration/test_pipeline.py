@@ -171,13 +171,13 @@ async def test_our_own_name_is_told_as_soon_as_it_is_known(pool: Pool, instance:
 
     assert await sender_name(pipeline(pool)) == "Shop"
     new = pipeline(pool, "", "")
-    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), None)
+    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), 1)
     assert await sender_name(new) == OURS
-    await new.handle(instance.id, copy(port.Named("Shop 2")), None)
+    await new.handle(instance.id, copy(port.Named("Shop 2")), 2)
     assert await sender_name(new) == "Shop 2"
-    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), None)
+    await new.handle(instance.id, copy(port.Connected(OURS, "9@lid", "", False)), 3)
     assert await sender_name(new) == "Shop 2"
-    await new.handle(instance.id, copy(port.Connected(THEIRS, "9@lid", "", False)), None)
+    await new.handle(instance.id, copy(port.Connected(THEIRS, "9@lid", "", False)), 4)
     assert await sender_name(new) == THEIRS
     kinds = [body["type"] for body in await bodies(pool, instance)]
     assert kinds.count("ConnectedCallback") == 3

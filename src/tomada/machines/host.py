@@ -48,8 +48,8 @@ _OF_THE_SESSION = (
     *(port.LoggedOut, port.Replaced, port.Banned, port.Outdated, port.ConnectFailed, port.SessionEnded),
 )
 
-# instance id, event, and its journal number if it has one: the same number means the same event, told again.
-OnEvent = Callable[[str, port.EngineEvent, int | None], Awaitable[None]]
+# instance id, event, and the number of this occurrence: the same number means the same event, told again.
+OnEvent = Callable[[str, port.EngineEvent, int], Awaitable[None]]
 Opening = Callable[[str], Awaitable[None]]
 
 
@@ -308,8 +308,9 @@ class Host:
                 poisoned = Poisoned(now_ms, told.instance_id, told.journal, kind, told.event)
                 self.folders.put_aside(slot, poisoned)
 
+        occurrence = told.journal if told.journal is not None else self.clock.now_ms()  # one for all tries
         return Work(
-            run=lambda: self._on_event(told.instance_id, told.event, told.journal),
+            run=lambda: self._on_event(told.instance_id, told.event, occurrence),
             put_aside=put_aside,
             done=told.done,
             label=f"{type(told.event).__name__} {told.journal}",

@@ -40,22 +40,24 @@ class Events:
     """The handler: what it was given, in order, and what it does about it."""
 
     def __init__(self) -> None:
-        self.all: list[tuple[str, port.EngineEvent, int | None]] = []
+        self.all: list[tuple[str, port.EngineEvent, int]] = []
+        self.failed: list[tuple[port.EngineEvent, int]] = []
         self.fail: Callable[[port.EngineEvent], Exception | None] = lambda _event: None
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, instance_id: str, event: port.EngineEvent, number: int | None) -> None:
+    async def __call__(self, instance_id: str, event: port.EngineEvent, number: int) -> None:
         """As the pipeline is called."""
         await self.gate.wait()
         error = self.fail(event)
         if error is not None:
+            self.failed.append((event, number))
             raise error
         self.all.append((instance_id, event, number))
 
     def texts(self, instance_id: str) -> list[str]:
         """The messages received by an instance, each number once, in the order of the first telling."""
-        seen: dict[int | None, str] = {}
+        seen: dict[int, str] = {}
         for owner, event, number in self.all:
             if owner == instance_id and isinstance(event, port.MessageReceived):
                 seen.setdefault(number, event.wa_id)

@@ -109,6 +109,16 @@ async def test_the_database_away_delays_everything_and_loses_nothing(hosting: Ho
     await until(lambda: hosting.journals() == 0)
 
 
+async def test_one_occurrence_keeps_its_number_over_all_tries(hosting: Hosting) -> None:
+    """Connected is in no journal: with another number at each try, a commit without an answer gave two callbacks."""
+    hosting.events.fail = lambda event: DatabaseUnavailable() if isinstance(event, port.Connected) else None
+    await hosting.instance("a", "connected")
+    await hosting.host.start()
+    await until(lambda: len(hosting.events.failed) >= 3)
+
+    assert len({number for _event, number in hosting.events.failed}) == 1
+
+
 async def test_one_poisoned_event_is_put_aside_and_the_rest_goes_on(
     hosting: Hosting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +172,7 @@ async def test_a_slow_instance_delays_no_other(hosting: Hosting) -> None:
     await hosting.connected("a", "b")
     gate, original = asyncio.Event(), hosting.events.__call__
 
-    async def slow(instance_id: str, event: port.EngineEvent, number: int | None) -> None:
+    async def slow(instance_id: str, event: port.EngineEvent, number: int) -> None:
         if instance_id == "a":
             await gate.wait()
         await original(instance_id, event, number)
