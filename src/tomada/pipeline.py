@@ -186,9 +186,7 @@ class Pipeline:
             return
         facts = await self._facts_of(instance_id)
         words = _ENDS[type(event)]
-        await self._recorder.record(
-            [events.disconnected(facts, self._clock.now_ms(), f"{occurrence}", words)]
-        )
+        await self._recorder.record([events.disconnected(facts, self._clock.now_ms(), f"{occurrence}", words)])
         _remember(self._last_told, instance_id, type(event))
         if isinstance(event, port.LoggedOut):
             self._facts.pop(instance_id, None)
