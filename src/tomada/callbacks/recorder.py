@@ -8,8 +8,8 @@ sorted order of instances and lanes, because dispatchers lock many lanes at a ti
 otherwise; and a set costs a fifth of the same rows one by one.
 
 Recording is idempotent (dedupe key), so a batch whose connection was lost is simply written again, and a batch that
-PostgreSQL refuses is written again in halves until the bad event is alone with its caller. At most `waiting_max` events
-wait; further callers wait for room.
+PostgreSQL refuses is written again in halves until the bad event is alone with its caller. At most WAITING_MAX events
+wait; further callers wait for room, first come first served.
 """
 
 import asyncio
@@ -46,6 +46,9 @@ class Recorder:
         self._tag = OWN_TAG if wake else ""
         self._calls: deque[_Call] = deque()
         self._room = asyncio.Semaphore(WAITING_MAX)
+        self._turn = (
+            asyncio.Lock()
+        )  # one caller at a time takes room, so that no two wait for each other with half of it
         self._writer: asyncio.Task[None] | None = None
         self.events_written = 0
         self.transactions = 0
@@ -57,17 +60,19 @@ class Recorder:
         """
         if not events:
             return []
-        weight = min(len(events), BATCH_MAX)
-        for _ in range(weight):
-            await self._room.acquire()
-        call = _Call(events, asyncio.get_running_loop().create_future())
-        self._calls.append(call)
-        if self._writer is None:  # a context of its own: its log lines must not carry this caller's request id
-            self._writer = asyncio.create_task(self._write_all(), name="record events", context=Context())
+        taken = 0
         try:
+            async with self._turn:
+                while taken < min(len(events), BATCH_MAX):
+                    await self._room.acquire()
+                    taken += 1
+            call = _Call(events, asyncio.get_running_loop().create_future())
+            self._calls.append(call)
+            if self._writer is None:  # a context of its own: its log lines must not carry this caller's request id
+                self._writer = asyncio.create_task(self._write_all(), name="record events", context=Context())
             return await call.answer
         finally:
-            for _ in range(weight):
+            for _ in range(taken):
                 self._room.release()
 
     async def close(self) -> None:
