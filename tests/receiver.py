@@ -7,6 +7,7 @@ with other processes here; `status`: what was answered, null if nothing). As a m
 The first segment of the path is the behaviour: ok, hang, gone, close, endless (body without end), heads (headers
 without end), drip (one byte a second), `status-503`, `retry-7` (503 with Retry-After: 7), `slow-0.2` (then 200),
 `fail-3` (500 for the first 3 requests of each webhook-id, then 200), `poison-WORD` (500 if the body holds WORD),
+`slowpoison-WORD` (the same, 0.4 s later),
 `redirect-302` (to /stolen on the same receiver), mute (200, counted but not recorded: see `count`), `named-X` (whatever
 `PUT /_set/X/BEHAVIOUR` said last; 500 before).
 """
@@ -177,11 +178,13 @@ class _Connection(asyncio.Protocol):
         name, _, value = behaviour.partition("-")
         if name == "ok" or name == "stolen":
             return self._answer(200)
-        if name in ("hang", "endless", "heads", "drip", "slow"):
+        if name == "slowpoison" and value not in body:
+            return self._answer(200)
+        if name in ("hang", "endless", "heads", "drip", "slow", "slowpoison"):
             task = asyncio.get_running_loop().create_task(self._slowly(name, value))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            return 200 if name == "slow" else None
+            return {"slow": 200, "slowpoison": 500}.get(name)
         if name == "close":
             self._transport.close()
             return None
@@ -209,6 +212,9 @@ class _Connection(asyncio.Protocol):
         if name == "slow":
             await asyncio.sleep(float(value))
             self._answer(200)
+        elif name == "slowpoison":
+            await asyncio.sleep(0.4)
+            self._answer(500)
         elif name == "endless":
             self._transport.write(b"HTTP/1.1 200 X\r\ncontent-length: 99999999999\r\n\r\n")
             await self._pour(b"x" * 65536)

@@ -240,21 +240,33 @@ class Dispatcher:
                 await asyncio.sleep(GATHER_S)
             while len(batch) < SETTLE_MAX and not self._settled.empty():
                 batch.append(self._settled.get_nowait())
-            were_full = self._places.free == 0
+            were_full = self._places.free == 0 or any(
+                self._places.is_full(settlement.lane.destination, settlement.lane.account_id) for settlement in batch
+            )
             if await self._settle(batch) or were_full:
                 self._wake.set()
 
     async def _settle(self, batch: list[Settlement]) -> bool:
         """Write the batch, again while the database is away; a result whose lease has run out is left to others.
 
-        Whether some lane is due again at once.
+        What the database refuses is written in halves until the bad one is alone; that lane is let go, so that its
+        lease runs out. Whether some lane is due again at once.
         """
         while batch:
             try:
                 settled = await self._write(batch)
             except Exception as error:  # noqa: BLE001 - whatever the database says, the loop goes on
-                await self._database_trouble("settle", error)
-                batch = self._still_ours(batch)
+                if _is_passing(error):
+                    await self._database_trouble("settle", error)
+                    batch = self._still_ours(batch)
+                elif len(batch) == 1:
+                    _log.error("settlement_refused", lane=batch[0].lane.id, exc_info=error)
+                    self._finish(batch[0], ours=False)
+                    return True
+                else:
+                    middle = len(batch) // 2
+                    halves = [await self._settle(half) for half in (batch[:middle], batch[middle:])]
+                    return any(halves)
             else:
                 for settlement in batch:
                     self._finish(settlement, settlement.lane.id in settled.ours)
@@ -349,11 +361,17 @@ class Dispatcher:
             self._wake.set()
 
     async def _database_trouble(self, what: str, error: Exception) -> None:
-        if isinstance(error, DatabaseUnavailable) or is_connection_lost(error):
+        if _is_passing(error):
             _log.warning("callbacks_database_away", doing=what)
         else:
             _log.error("callbacks_database_error", doing=what, exc_info=error)
         await asyncio.sleep(0.2)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the database was away or in a tangle, and the same may be tried again as it is."""
+    tangled = isinstance(error, asyncpg.TransactionRollbackError)
+    return tangled or isinstance(error, DatabaseUnavailable) or is_connection_lost(error)
 
 
 def _disabled_notice(settlement: Settlement) -> NewEvent:

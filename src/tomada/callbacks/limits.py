@@ -18,7 +18,7 @@ class Limits(msgspec.Struct, frozen=True):
     destination_max: int = 48
     destination_min: int = 2
     account_max: int = 128  # half of lanes_max: a single account is not slowed, and cannot shut out the others
-    destinations_known_max: int = 10_000
+    destinations_known_max: int = 1000  # that are slow; each is named in every take
     quick_s: float = 5.0  # an answer that takes longer counts as none here
 
 
@@ -36,6 +36,11 @@ class Places:
     def free(self) -> int:
         """Places not held by anybody."""
         return self._limits.lanes_max - self.held
+
+    def is_full(self, destination: str, account_id: str) -> bool:
+        """Whether one of the two has no room, so that a lane of it may be due and was left out."""
+        limit = int(self._lowered.get(destination, self._limits.destination_max))
+        return self._destinations[destination] >= limit or self._accounts[account_id] >= self._limits.account_max
 
     def enter(self, destination: str, account_id: str) -> None:
         """A lane was taken."""
@@ -58,10 +63,11 @@ class Places:
             return
         limit = self._lowered.get(destination, self._limits.destination_max)
         limit = limit + 1 if answered else max(limit / 2, self._limits.destination_min)
-        if limit >= self._limits.destination_max:
-            self._lowered.pop(destination, None)
-        elif len(self._lowered) < self._limits.destinations_known_max or destination in self._lowered:
+        self._lowered.pop(destination, None)
+        if limit < self._limits.destination_max:
             self._lowered[destination] = limit
+            if len(self._lowered) > self._limits.destinations_known_max:
+                del self._lowered[next(iter(self._lowered))]  # not heard of for the longest time
 
     def destination_room(self) -> dict[str, int]:
         """Room of every destination that has not all of it."""

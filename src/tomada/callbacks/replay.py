@@ -101,7 +101,7 @@ async def purge_dead_letters(
 
 async def switch_on(pool: Pool, account_id: str, instance_id: str, url: str) -> bool:
     """Call a disabled URL again from the next event on; False if it is not disabled. Its dead letters stay."""
-    async with pool.acquire() as connection:
+    async with pool.acquire() as connection, connection.transaction():
         return await replaying.reenable(connection, account_id, instance_id, url)
 
 

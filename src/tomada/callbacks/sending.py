@@ -12,6 +12,7 @@ import random  # noqa: TID251 - the type only; the generator is passed in
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from tomada.callbacks import backoff
 from tomada.callbacks.backoff import Policy
@@ -19,6 +20,8 @@ from tomada.callbacks.signing import Credentials, headers
 from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement, Waiting
 from tomada.kit.clock import Clock
 from tomada.kit.egress import Egress, EgressFailed
+
+_log = structlog.get_logger(__name__)
 
 FAILURES_MAX = 2  # of a batch; then the lane waits
 GONE = 410
@@ -57,6 +60,17 @@ async def attempt_one(
     return Attempt(at_ms, duration_ms, status, error, retry_after_s)
 
 
+async def _attempt(
+    sender: Sender, lane: Lane, credentials: Credentials, callback: Waiting, overtaken: str | None
+) -> Attempt:
+    """A fault of ours with one event is a failed attempt of that event: it backs off and gives way like any other."""
+    try:
+        return await attempt_one(sender, lane.url, credentials, callback, overtaken)
+    except Exception:  # noqa: BLE001 - whatever it is, the lane must go on
+        _log.exception("callback_fault", instance=lane.instance_id, lane=lane.id, position=callback.position)
+        return Attempt(sender.clock.now_ms(), 0, None, "internal error")
+
+
 def _retry_after_s(value: str | None) -> float | None:
     """Seconds; the date form is rare and not read, so that no clock of theirs moves ours."""
     return float(value) if value and value.isascii() and value.isdigit() and len(value) <= 9 else None
@@ -76,9 +90,9 @@ async def send_batch(
     batch = Batch(sender.policy, lane, sender.rng)
     try:
         for callback in lane.waiting:
-            if not may_send(len(batch.outcomes)) or not batch.goes_on:
+            if not batch.goes_on or not may_send(0 if batch.probing else len(batch.outcomes)):
                 break
-            attempt = await attempt_one(sender, lane.url, credentials, callback, batch.overtaken)
+            attempt = await _attempt(sender, lane, credentials, callback, batch.overtaken)
             heard(callback, attempt)
             batch.add(callback, attempt)
     except asyncio.CancelledError:
@@ -104,6 +118,11 @@ class Batch:
     def goes_on(self) -> bool:
         """Whether the next event may be sent."""
         return not self._stopped and not self._gone and self._failures < FAILURES_MAX
+
+    @property
+    def probing(self) -> bool:
+        """Whether the next event only shows if the failing head is at fault: it is tried however long that took."""
+        return self._head is not None
 
     @property
     def overtaken(self) -> str | None:
@@ -165,4 +184,4 @@ class Batch:
             pause = self._pause_ms(callback, attempt)
             return Settlement(lane, outcomes, pause, backoff.early_ms(self._policy, pause, attempt))
         unsent = len(outcomes) < len(lane.waiting)
-        return Settlement(lane, outcomes, 0 if unsent else None)
+        return Settlement(lane, outcomes, 0 if unsent or lane.more else None)

@@ -66,6 +66,7 @@ class Lane(msgspec.Struct, frozen=True):
     url: str
     destination: str
     seen: int  # positions beyond this one came after it was taken
+    more: bool  # of the positions seen, some lie beyond what is in `waiting`
     failing_for_ms: int
     overtaken: str | None  # webhook-id of the oldest event set aside, if any
     token_sealed: bytes

@@ -1,4 +1,4 @@
-"""The slow work beside the dispatcher: replays worked off, old rows removed, gauges refreshed.
+"""The slow work beside the dispatcher: disabled lanes emptied, replays worked off, old rows removed, gauges refreshed.
 
 Any number may run at the same time: a replay is one transaction's at a time (row lock), and removing is idempotent.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from tomada.callbacks.metrics import AccountFigures, Metrics
-from tomada.callbacks.store import replaying, upkeep
+from tomada.callbacks.store import lanes, replaying, upkeep
 from tomada.kit.clock import Clock
 from tomada.postgres.pool import Pool
 
@@ -25,6 +25,7 @@ async def run_upkeep(pool: Pool, clock: Clock, metrics: Metrics, wake: Callable[
     figures_due_s = remove_due_s = clock.monotonic_s()
     while True:
         try:
+            await bury_disabled(pool)
             if await work_off_replays(pool):
                 wake()
             now_s = clock.monotonic_s()
@@ -37,6 +38,14 @@ async def run_upkeep(pool: Pool, clock: Clock, metrics: Metrics, wake: Callable[
         except Exception as error:  # noqa: BLE001 - tried again in a second; deliveries do not depend on it
             _log.warning("callbacks_upkeep_failed", error=type(error).__name__)
         await asyncio.sleep(TICK_S)
+
+
+async def bury_disabled(pool: Pool, steps_max: int = 20) -> None:
+    """What was too much to go to the dead letters when its URL was disabled."""
+    for _ in range(steps_max):
+        async with pool.acquire() as connection, connection.transaction():
+            if not await lanes.bury_next(connection):
+                return
 
 
 async def work_off_replays(pool: Pool, steps_max: int = 20) -> bool:

@@ -1,6 +1,7 @@
 """W3 and W8 over a real connection: a failing head, its retries, and who may overtake it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,10 @@ from tests.integration.callbacks.harness import (
     running,
 )
 from tests.receiver import Receiver
+from tomada.callbacks import sending
 from tomada.callbacks.backoff import Policy
+from tomada.callbacks.dispatcher import BATCH
+from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.upkeep import refresh_figures
 from tomada.postgres.pool import Pool
 
@@ -150,6 +154,51 @@ async def test_w08_a_poisonous_head_gives_way_and_both_say_so(pool: Pool, receiv
     assert before[-1]["at_s"] - before[0]["at_s"] >= 0.08
     assert all("tomada-order" not in r["headers"] for r in before)
     assert all(r["headers"]["tomada-order"] == "gave-way" for r in bad if r["at_s"] > others[0]["at_s"])
+
+
+async def test_w08_a_head_that_fails_slowly_gives_way_too(pool: Pool, receiver: Receiver) -> None:
+    """Regression: the next event was tried only if the failure took less than a batch may (0.25 s), so never."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url("slowpoison-bad"))
+    async with running(pool, policy=QUICK) as rig:
+        await rig.recorder.record([event(instance, "bad"), *(event(instance, n) for n in range(5))])
+        await eventually(lambda: len([k for k in keys(receiver.requests()) if k != "bad"]) >= 5)
+
+
+async def test_w03_a_long_queue_is_no_reason_to_try_more_often(pool: Pool, receiver: Receiver) -> None:
+    """Regression: what lay beyond the batch counted as new, and the lane was tried after a quarter of its pause."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url("status-500"))
+    await Recorder(pool).record([event(instance, n) for n in range(2 * BATCH)])
+    await pool.execute(
+        "update callback set failing_since_ms = real_now_ms() - 7200000, attempts = 12 where position = 1"
+    )
+    async with running(pool):
+        await attempts_until(pool, 1)
+        await eventually(lambda: pool.fetchval("select lease_epoch = 2 from lane"))
+    pause_ms = await pool.fetchval("select due_ms - real_now_ms() from lane")
+    assert pause_ms > 7_200_000 * 0.7
+
+
+async def test_a_fault_of_ours_with_one_event_is_a_failed_attempt(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: its lane was let go without a trace, tried anew at the end of each lease, and held the rest back."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url())
+    attempt_one = sending.attempt_one
+
+    async def faulty(*arguments: Any) -> Any:
+        if '"bad"' in arguments[3].payload:
+            raise KeyError("secret")
+        return await attempt_one(*arguments)
+
+    monkeypatch.setattr(sending, "attempt_one", faulty)
+    async with running(pool, policy=QUICK) as rig:
+        await rig.recorder.record([event(instance, "bad"), event(instance, "good")])
+        await receiver.wait_for(1)
+    assert keys(receiver.requests()) == ["good"]
+    assert await pool.fetchval("select error from attempt where error is not null limit 1") == "internal error"
 
 
 async def test_w08_order_is_kept_over_an_outage(pool: Pool, receiver: Receiver) -> None:

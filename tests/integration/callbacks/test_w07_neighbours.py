@@ -49,6 +49,33 @@ async def test_w07_a_flood_of_one_account_leaves_room_for_others(pool: Pool, rec
         await eventually(lambda: len(keys(receiver.requests(), one)) == 1, 3)
 
 
+async def test_places_that_fall_free_at_a_full_destination_are_taken_at_once(pool: Pool, receiver: Receiver) -> None:
+    """Regression: 480 instances with one receiver got 48 callbacks a second, those of each look once a second."""
+    account = await make_account(pool)
+    instances = [await make_instance(pool, account, receiver.url()) for _ in range(60)]
+    await Recorder(pool).record([event(i, "x") for i in instances])
+    async with running(pool, limits=Limits(destination_max=2)) as rig:
+        await receiver.wait_for(60, timeout_s=20)  # thirty looks
+        await rig.settled()
+
+
+async def test_what_the_database_refuses_of_one_lane_harms_no_other(pool: Pool, receiver: Receiver) -> None:
+    """Regression: the whole batch was written again for ever, its leases renewed, and nothing else was settled."""
+    account = await make_account(pool)
+    bad, good = [await make_instance(pool, account, receiver.url()) for _ in range(2)]
+    await pool.execute(f"alter table attempt add check (instance_id <> '{bad.id}')")
+    async with running(pool, lease_s=2.0) as rig:
+        await rig.recorder.record([event(i, n) for n in range(3) for i in (bad, good)])
+        for number in range(3, 8):
+            await eventually(lambda number=number: len(keys(receiver.requests(), good)) >= number)  # type: ignore[misc]
+            await rig.recorder.record([event(good, number)])
+        await eventually(lambda: pool.fetchval("select count(*) = 8 from attempt where instance_id = $1", good.id))
+        await pool.execute("alter table attempt drop constraint attempt_instance_id_check")
+        await rig.settled()
+    assert keys(receiver.requests(), good) == [str(n) for n in range(8)]
+    assert sorted(set(keys(receiver.requests(), bad))) == ["0", "1", "2"]
+
+
 async def test_several_dispatchers_share_without_duplicates(pool: Pool, receiver: Receiver) -> None:
     """Three dispatchers, 30 lanes, 1,500 events: each event once, in order."""
     account = await make_account(pool)

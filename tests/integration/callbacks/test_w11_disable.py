@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.integration.callbacks.harness import (
     OPEN_RULES,
     event,
@@ -14,7 +16,9 @@ from tests.integration.callbacks.harness import (
 )
 from tests.receiver import Receiver
 from tomada.callbacks import history, replay
-from tomada.callbacks.upkeep import refresh_figures, work_off_replays
+from tomada.callbacks.recorder import Recorder
+from tomada.callbacks.store import lanes
+from tomada.callbacks.upkeep import bury_disabled, refresh_figures, work_off_replays
 from tomada.postgres.pool import Pool
 
 DAY_MS = 24 * 3_600_000
@@ -59,6 +63,28 @@ async def test_w11_disabled_after_five_days_and_recovered(pool: Pool, receiver: 
         await rig.settled()
     delivered = [r for r in receiver.requests() if r["status"] == 200]
     assert keys(delivered) == [str(n) for n in range(sent)]
+
+
+async def test_w11_a_large_queue_goes_to_the_dead_letters_in_steps(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million rows in one statement outlast every limit; and who switches the URL on again finds the lane empty."""
+    monkeypatch.setattr(lanes, "BURIED_AT_ONCE", 10)
+    account = await make_account(pool)
+    first, second = [await make_instance(pool, account, receiver.url("gone")) for _ in range(2)]
+    await Recorder(pool).record([event(i, n) for n in range(35) for i in (first, second)])
+    async with running(pool):
+        await eventually(lambda: pool.fetchval("select count(*) = 2 from lane where disabled_ms is not null"))
+    assert await pool.fetchval("select count(*) from dead_letter") == 20
+
+    await replay.reenable(pool, account.id, second.id, receiver.url("gone"), rules=OPEN_RULES)
+    await bury_disabled(pool, steps_max=2)
+
+    left = "select count(*) from callback where instance_id = $1"
+    assert [await pool.fetchval(left, i.id) for i in (first, second)] == [5, 0]
+    await bury_disabled(pool)
+    assert await pool.fetchval(left, first.id) == 0
+    assert await pool.fetchval("select count(*) from dead_letter") == 70
 
 
 async def test_w11_a_success_starts_the_count_anew(pool: Pool, receiver: Receiver) -> None:

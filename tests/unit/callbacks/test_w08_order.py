@@ -19,7 +19,9 @@ def waiting(position: int, failing_for_ms: int = 0, attempts: int = 0, aside: bo
 
 def run(callbacks: list[Waiting], statuses: list[int | None], lane_failing_for_ms: int = 0) -> Settlement:
     """Send a batch whose answers are given."""
-    lane = Lane(1, 1, "i", "a", "https://x.example", "x:443", 99, lane_failing_for_ms, None, b"", b"", tuple(callbacks))
+    lane = Lane(
+        1, 1, "i", "a", "https://x.example", "x:443", 99, False, lane_failing_for_ms, None, b"", b"", tuple(callbacks)
+    )
     batch = Batch(Policy(), lane, random.Random(1))
     for callback, status in zip(callbacks, statuses, strict=True):
         if not batch.goes_on:

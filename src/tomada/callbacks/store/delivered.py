@@ -27,7 +27,7 @@ with ours as materialized (
     delete from callback c using tried t where c.lane_id = t.lane_id and c.position = t.position
 ), noted as (
     insert into attempt (instance_id, event_number, lane_id, position, n, at_ms, status, duration_ms, error)
-    select * from tried
+    select * from tried on conflict do nothing
 )
 update lane set
     lease_epoch = lane.lease_epoch + 1,

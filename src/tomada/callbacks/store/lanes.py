@@ -42,7 +42,7 @@ with now as materialized (
     update lane set lease_epoch = lease_epoch + 1, due_ms = now.ms + $10, not_before_ms = now.ms + $10
     from locked, now where lane.id = locked.id returning lane.*
 ), described as materialized (
-    select t.*, now.ms as now_ms, least(chosen.last_position, t.done_position + $11) as seen,
+    select t.*, now.ms as now_ms, chosen.last_position as seen, chosen.last_position > t.done_position + $11 as more,
         i.token_sealed, account.signing_secret_sealed,
         (select array[a.instance_id, a.event_number::text] from callback a
          where a.lane_id = t.id and a.aside_due_ms > now.ms order by a.position limit 1) as overtaken
@@ -52,7 +52,7 @@ with now as materialized (
     join account on account.id = t.account_id
     cross join now
 )
-select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t.seen,
+select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t.seen, t.more,
     coalesce(t.now_ms - t.failing_since_ms, 0) as lane_failing_for_ms, t.token_sealed, t.signing_secret_sealed,
     (select e.id from event e where e.instance_id = t.overtaken[1] and e.number = t.overtaken[2]::bigint) as overtaken,
     w.position, w.event_number, w.attempts, w.aside_due_ms is not null as aside, w.replay,
@@ -106,6 +106,7 @@ _INSERT_ATTEMPTS = """
 insert into attempt (instance_id, event_number, lane_id, position, n, at_ms, status, duration_ms, error)
 select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::int[],
     $8::int[], $9::text[])
+on conflict do nothing
 """
 
 # When the lane is due again. What came while it was held (last_position is beyond what was seen when it was taken)
@@ -136,11 +137,24 @@ update lane set disabled_ms = real_now_ms(), disabled_reason = $2, due_ms = null
 where id = $1
 """
 
-_BURY_LANE = """
-with gone as (delete from callback where lane_id = $1 returning *)
+# What waited in a disabled lane goes to the dead letters, so many at a time: a million at once would hold the locks of
+# lane and instance for as long as a statement may take.
+_BURY = """
+with gone as (
+    delete from callback where (lane_id, position) in (
+        select lane_id, position from callback where lane_id = $1 order by position limit $2)
+    returning *
+)
 insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)
-select lane_id, position, instance_id, event_number, $2, attempts, $3 from gone
+select g.lane_id, g.position, g.instance_id, g.event_number, l.account_id, g.attempts,
+    'url disabled: ' || l.disabled_reason
+from gone g join lane l on l.id = g.lane_id
 """
+_STILL_TO_BURY = """
+select id from lane l where disabled_ms is not null and exists (select from callback c where c.lane_id = l.id)
+limit 1 for no key update skip locked
+"""
+BURIED_AT_ONCE = 2000
 
 _LOCK_INSTANCES = "select from instance where id = any($1::text[]) order by id for no key update"
 
@@ -187,6 +201,7 @@ def _lane(rows: list[Any]) -> Lane:
         url=first["url"],
         destination=first["destination"],
         seen=first["seen"],
+        more=first["more"],
         failing_for_ms=first["lane_failing_for_ms"],
         overtaken=first["overtaken"],
         token_sealed=first["token_sealed"],
@@ -237,8 +252,21 @@ async def settle(connection: Connection, settlements: Sequence[Settlement]) -> S
         if settlement.disable:
             lane = settlement.lane
             await connection.execute(_DISABLE, lane.id, settlement.disable)
-            await connection.execute(_BURY_LANE, lane.id, lane.account_id, f"url disabled: {settlement.disable}")
+            await connection.execute(_BURY, lane.id, BURIED_AT_ONCE)
     return Settled(ours, any(row["due"] for row in lanes))
+
+
+async def bury_next(connection: Connection) -> bool:
+    """Some of what still waits in a disabled lane goes to the dead letters; False if nothing does."""
+    lane_id = await connection.fetchval(_STILL_TO_BURY)
+    if lane_id is not None:
+        await connection.execute(_BURY, lane_id, BURIED_AT_ONCE)
+    return lane_id is not None
+
+
+async def bury_all(connection: Connection, lane_id: int) -> None:
+    """All of it at once: the lane is to be used again, from its end."""
+    await connection.execute(_BURY, lane_id, None)
 
 
 async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delivered | Failed]]) -> None:

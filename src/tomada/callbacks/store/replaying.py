@@ -8,6 +8,7 @@ nothing and forgets nothing, and a request may be of any size.
 from collections.abc import Sequence
 from typing import Any
 
+from tomada.callbacks.store.lanes import bury_all
 from tomada.callbacks.store.recording import LOCK_INSTANCES
 from tomada.callbacks.targets import url_for
 from tomada.callbacks.types import Target
@@ -83,11 +84,16 @@ select id, instance_id, url, selection, after_number, until_number, queued, crea
 from replay where account_id = $1 and id = $2
 """
 
+_DISABLED = """
+select id from lane where account_id = $1 and instance_id = $2 and url = $3 and disabled_ms is not null
+for no key update
+"""
+
 _REENABLE = """
 update lane set disabled_ms = null, disabled_reason = null, failing_since_ms = null, not_before_ms = 0,
     done_position = last_position,
     due_ms = real_now_ms()
-where account_id = $1 and instance_id = $2 and url = $3 and disabled_ms is not null returning id
+where id = $1
 """
 
 _PURGE = """
@@ -158,8 +164,13 @@ async def progress(connection: Connection, account_id: str, replay_id: str) -> A
 
 
 async def reenable(connection: Connection, account_id: str, instance_id: str, url: str) -> bool:
-    """Switch a disabled URL on again; False if it is not there or not disabled."""
-    return await connection.fetchrow(_REENABLE, account_id, instance_id, url) is not None
+    """Switch a disabled URL on again; False if it is not there or not disabled. In the caller's transaction."""
+    lane_id = await connection.fetchval(_DISABLED, account_id, instance_id, url)
+    if lane_id is None:
+        return False
+    await bury_all(connection, lane_id)
+    await connection.execute(_REENABLE, lane_id)
+    return True
 
 
 async def purge_dead(

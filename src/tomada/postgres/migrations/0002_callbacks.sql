@@ -44,6 +44,7 @@ create table lane (
     check ((disabled_ms is null) = (disabled_reason is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 create index lane_due on lane (due_ms) where due_ms is not null;
+create index lane_disabled on lane (id) where disabled_ms is not null;
 create index lane_by_account on lane (account_id, id);
 
 -- An event that is still to be delivered. The first position after lane.done_position is the lane's head.
