@@ -22,7 +22,7 @@ async def partner_guard(connection: AnyConnection, _handler: BaseRouteHandler) -
     """Raises Unauthorized unless the headers carry a partner credential."""
     ports: Ports = connection.app.state.ports
     authorization, client_token = connection.headers.get("authorization"), connection.headers.get("client-token")
-    with ports.logins.guarding(peer_of(connection), authorization, client_token):
+    with ports.logins.guarding(peer_of(connection), authorization or "", client_token=client_token):
         connection.state.account = await authenticate(ports.accounts, authorization, client_token)
 
 
@@ -31,7 +31,7 @@ async def instance_guard(connection: AnyConnection, _handler: BaseRouteHandler) 
     ports: Ports = connection.app.state.ports
     path: dict[str, str] = connection.path_params
     client_token = connection.headers.get("client-token")
-    with ports.logins.guarding(peer_of(connection), path["instance_id"], path["token"], client_token):
+    with ports.logins.guarding(peer_of(connection), path["instance_id"], path["token"], client_token=client_token):
         found = await authorize(ports.instances, path["instance_id"], path["token"], client_token)
     connection.state.instance = found.instance
     connection.state.messages_per_minute_max = found.messages_per_minute_max

@@ -2,8 +2,10 @@
 
 Each address has a bucket of failures that fills by the minute. When it is empty, only credentials that were found good
 lately are looked at any more: behind a reverse proxy all clients are one address, and one that goes wrong must not lock
-the others out. Checking costs one hash and two look-ups in memory, whatever was sent and however often; what is kept is
-bounded. IPv6 addresses count by their /64, which is what one customer has.
+the others out. Nor does a credential count again that failed before from the same address: repeating it guesses
+nothing, and a backend that still polls instances that are gone must not spend what its new ones need. Checking costs
+two or three hashes and a few look-ups in memory, whatever was sent and however often; what is kept is bounded. IPv6
+addresses count by their /64, which is what one customer has.
 """
 
 import ipaddress
@@ -15,7 +17,7 @@ from tomada.errors import ClientTokenWrong, NotFound, SubscriptionNeeded, TooMan
 from tomada.kit.clock import Clock
 from tomada.kit.sealing import token_hash
 
-GOOD_MAX = 10_000
+REMEMBERED_MAX = 10_000  # credentials of each sort
 _WORDS = "Too many failed log-ins from your address; please wait"
 
 
@@ -25,34 +27,66 @@ class FailedLogins:
     def __init__(self, clock: Clock, per_minute: int) -> None:
         self._buckets = Buckets(clock)
         self._per_minute = per_minute
-        self._good: dict[bytes, None] = {}  # hashes of credentials, the one that was used longest ago first
+        self._good = _Recent()
+        self._bad = _Recent()  # each with the address that it came from
 
     @contextmanager
-    def guarding(self, peer: str, *credential: str | None) -> Iterator[None]:
+    def guarding(self, peer: str, *credential: str, client_token: str | None = None) -> Iterator[None]:
         """Around a check of a credential; counts it if it fails. Raises TooManyRequests."""
         if not self._per_minute:
             yield
             return
-        key, used = _network(peer), token_hash("\0".join(part or "" for part in credential))
-        wait_s = self._buckets.wait_s(key, self._per_minute)
-        if wait_s and used not in self._good:
+        network, alone, used = _network(peer), _hash(*credential), _hash(*credential, client_token or "")
+        wait_s = self._buckets.wait_s(network, self._per_minute)
+        if wait_s and used not in self._good and alone not in self._good:
             raise TooManyRequests(_WORDS, wait_s)
         try:
             yield
         except (Unauthorized, NotFound, ClientTokenWrong):
-            self._good.pop(used, None)
-            self._buckets.take(key, self._per_minute)
+            self._good.forget(used)
+            self._good.forget(alone)
+            self._count(network, used)
             raise
         except SubscriptionNeeded:  # the credential was good
-            self._remember(used)
+            self._good.add(used)
             raise
-        self._remember(used)
+        self._good.add(used)
 
-    def _remember(self, used: bytes) -> None:
-        self._good.pop(used, None)
-        self._good[used] = None
-        if len(self._good) > GOOD_MAX:
-            del self._good[next(iter(self._good))]
+    def made(self, *credential: str) -> None:
+        """This credential was made just now, so it is good, whatever Client-Token comes with it first."""
+        self._good.add(_hash(*credential))
+
+    def _count(self, network: str, used: bytes) -> None:
+        tried = _hash(network, used.hex())
+        if tried not in self._bad:
+            self._buckets.take(network, self._per_minute)
+        self._bad.add(tried)
+
+
+class _Recent:
+    """Hashes, the one that was added longest ago first; beyond REMEMBERED_MAX that one is forgotten."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[bytes, None] = {}
+
+    def __contains__(self, hashed: bytes) -> bool:
+        return hashed in self._hashes
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, hashed: bytes) -> None:
+        self.forget(hashed)
+        self._hashes[hashed] = None
+        if len(self._hashes) > REMEMBERED_MAX:
+            del self._hashes[next(iter(self._hashes))]
+
+    def forget(self, hashed: bytes) -> None:
+        self._hashes.pop(hashed, None)
+
+
+def _hash(*parts: str) -> bytes:
+    return token_hash("\0".join(parts))
 
 
 def _network(peer: str) -> str:

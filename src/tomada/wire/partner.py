@@ -29,10 +29,13 @@ async def create_instance(request: AnyRequest) -> Created:
     """Create an instance. Its trial ends at `due` (epoch ms); it can be used at once."""
     raw = await read_json(request)
     wanted = _wanted(decode(raw, CreateBody))
-    key = request.headers.get("idempotency-key")
+    ports, key = ports_of(request), request.headers.get("idempotency-key")
     if key:
-        return await create_once(ports_of(request), account_of(request).id, key, raw, wanted)
-    return await create_now(ports_of(request), account_of(request).id, wanted)
+        created = await create_once(ports, account_of(request).id, key, raw, wanted)
+    else:
+        created = await create_now(ports, account_of(request).id, wanted)
+    ports.logins.made(created.id, created.token)
+    return created
 
 
 @get(
