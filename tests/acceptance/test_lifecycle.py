@@ -228,13 +228,17 @@ def test_a_subscription_is_renewed_at_the_end_of_the_month(calendar: Product, pa
         {"raw": b"[]", "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
         {"raw": b"", "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
         {"raw": b"{}", "headers": {"Content-Type": "application/json; charset=utf-8"}},
+        {"raw": b"{}"},
+        {"raw": b"{}", "headers": {"Content-Type": "text/plain"}},
+        {"raw": b"null", "headers": {"Content-Type": "application/json"}},
+        {"raw": b'""\n', "headers": {"Content-Type": "application/json"}},
         {"body": {"withCalls": True}},
         {"body": {"withCalls": "true", "unknown": 1}},
         {"body": {"withCalls": None}},
     ],
 )
 def test_bodies_that_real_clients_send(partner: Account, sent: dict[str, Any]) -> None:
-    """None, `[]`, an empty form, a JSON type without a body: all subscribe."""
+    """None, `[]`, `{}`, `null`, an empty text or form, a JSON type without a body: all subscribe."""
     instance = partner.create_instance()
     reply = subscribe(instance, **sent)
     assert (reply.status, reply.body["id"], type(reply.body["due"])) == (201, instance.id, int)

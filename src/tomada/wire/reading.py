@@ -29,7 +29,7 @@ _EXPECTED_INT = re.compile(r"^Expected `int(?: \| null)?`")
 _JSON_NAMES = {"int": "number", "float": "number", "bool": "boolean", "str": "string", "array": "list"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which .NET likes to write first
 _DIGITS_MAX = 18  # of a number in a query: what has more fits into no column, and is nonsense
-_EMPTY_BODIES = (b"", b"[]")  # what clients send where a call takes no fields
+_EMPTY_BODIES = (b"", b"[]", b"{}", b"null", b'""')  # what clients send where they have no fields to send
 
 
 def ports_of(request: AnyRequest) -> Ports:
@@ -52,7 +52,7 @@ async def read_json(request: AnyRequest) -> bytes:
 
 
 async def read_optional_body(request: AnyRequest, kind: type[Body]) -> Body:
-    """As read_body, for calls whose fields are all optional: no body and `[]` are fine, with any Content-Type."""
+    """As read_body, for calls whose fields are all optional: a body that says nothing is fine with any Content-Type."""
     raw = await _read_bytes(request, ports_of(request).settings.body_bytes_max)
     if raw.strip() in _EMPTY_BODIES:
         return kind()

@@ -176,11 +176,13 @@ async def test_queue(wire: Wire) -> None:
     assert (await client.call("GET", f"{path}/queue/count")).json() == {"count": 0}
 
 
-@pytest.mark.parametrize("body", [None, b"", b"[]", b"{}"])
-async def test_queue_listing_without_body(wire: Wire, body: bytes | None) -> None:
-    """POST queue needs no body."""
+@pytest.mark.parametrize("body", [None, b"", b"[]", b"{}", b"null", b'""', b" null\r\n", b"  "])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
+async def test_queue_listing_without_body(wire: Wire, body: bytes | None, content_type: str | None) -> None:
+    """POST queue needs no body: what clients send in its place is none, whatever it is announced as."""
     path = await wire.instance(await wire.account())
-    answer = await wire.client().call("POST", f"{path}/queue", body=body, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await wire.client().call("POST", f"{path}/queue", body=body, headers=headers)
     assert (answer.status, answer.json()) == (200, {"messages": [], "pagingState": None, "hasMore": False})
 
 
