@@ -35,8 +35,8 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=False):
     instance_id: str = msgspec.field(name="InstanceId")
     phone: str = msgspec.field(name="Phone")
     message: str = msgspec.field(name="Message")
-    delay_message: float = msgspec.field(name="DelayMessage")
-    delay_typing: float = msgspec.field(name="DelayTyping")
+    delay_message: int | float = msgspec.field(name="DelayMessage")
+    delay_typing: int | float = msgspec.field(name="DelayTyping")
     is_trial: bool = msgspec.field(name="IsTrial")
     created: int = msgspec.field(name="Created")
     created_at: str = msgspec.field(name="CreatedAt")
@@ -127,12 +127,18 @@ def _item(message: Outgoing, is_trial: bool) -> Item:
         instance_id=message.instance_id,
         phone=message.chat,
         message=_shown(message.content),
-        delay_message=_DEFAULT_DELAY if message.delay_s is None else message.delay_s,
-        delay_typing=message.content.typing_s,
+        delay_message=_DEFAULT_DELAY if message.delay_s is None else _plain(message.delay_s),
+        delay_typing=_plain(message.content.typing_s),
         is_trial=is_trial,
         created=message.created_ms,
         created_at=iso(message.created_ms),
     )
+
+
+def _plain(delay_s: float) -> int | float:
+    """Without a fraction where there is none: clients read these fields as whole numbers."""
+    whole = int(delay_s)
+    return whole if whole == delay_s else delay_s
 
 
 def _shown(content: Content) -> str:

@@ -176,6 +176,23 @@ async def test_queue(wire: Wire) -> None:
     assert (await client.call("GET", f"{path}/queue/count")).json() == {"count": 0}
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, b'"DelayMessage":-1,"DelayTyping":0,'),
+        ({"delayMessage": 5, "delayTyping": 3.0}, b'"DelayMessage":5,"DelayTyping":3,'),
+        ({"delayMessage": 1.5, "delayTyping": 0.25}, b'"DelayMessage":1.5,"DelayTyping":0.25,'),
+    ],
+)
+async def test_queue_shows_whole_delays_as_whole_numbers(wire: Wire, given: dict[str, float], shown: bytes) -> None:
+    """A client that reads these fields as integers can: a fraction is there only if one was given."""
+    path = await wire.instance(await wire.account())
+    body = {"phone": "5511988887777", "message": "oi", **given}
+    assert (await wire.client().call("POST", f"{path}/send-text", json=body)).status == 200
+    assert shown in (await wire.client().call("GET", f"{path}/queue")).body
+    assert shown in (await wire.client().call("POST", f"{path}/queue")).body
+
+
 @pytest.mark.parametrize("body", [None, b"", b"[]", b"{}", b"null", b'""', b" null\r\n", b"  "])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
 async def test_queue_listing_without_body(wire: Wire, body: bytes | None, content_type: str | None) -> None:
