@@ -10,12 +10,12 @@ signatures until then. `webhook-id` is the same on every attempt, `webhook-times
 import base64
 import hashlib
 import hmac
+from importlib.metadata import version
 
-import tomada
 from tomada.callbacks.types import Lane, Waiting
 from tomada.kit.sealing import Sealer
 
-USER_AGENT = f"Tomada/{getattr(tomada, '__version__', '0')} (+callbacks)"
+USER_AGENT = f"Tomada/{version('tomada')} (+callbacks)"
 
 ATTEMPT_HEADER = "tomada-attempt"
 ORDER_HEADER = "tomada-order"

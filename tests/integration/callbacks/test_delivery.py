@@ -1,5 +1,7 @@
 """From a recorded event to the receiver's own record, through a real database and a real connection."""
 
+from importlib.metadata import version
+
 from standardwebhooks.webhooks import Webhook
 
 from tests.integration.callbacks.harness import event, keys, make_account, make_instance, running
@@ -28,7 +30,7 @@ async def test_an_event_arrives_with_its_headers_and_an_untouched_url(pool: Pool
     assert headers["z-api-token"] == instance.token
     assert headers["webhook-id"] == recorded.id
     assert headers["tomada-attempt"] == "1"
-    assert headers["user-agent"].startswith("Tomada/")
+    assert headers["user-agent"] == f"Tomada/{version('tomada')} (+callbacks)"
     assert headers["origin"] == "http://tomada.test"
     assert "tomada-order" not in headers
 
