@@ -95,7 +95,7 @@ class SendText(msgspec.Struct, kw_only=True, rename="camel"):
     """POST send-text."""
 
     phone: Phone
-    message: Annotated[str, Meta(min_length=1, max_length=MESSAGE_LENGTH_MAX)]
+    message: Annotated[str, Meta(min_length=1, max_length=MESSAGE_LENGTH_MAX)] | int | float
     delay_message: Annotated[float | None, Meta(description="Seconds before it is sent, 1 to 15.")] = None
     delay_typing: Annotated[float | None, Meta(description="Seconds of `typing` before it is sent, 1 to 15.")] = None
     message_id: Annotated[MessageId | None, Meta(description="The message that this one replies to.")] = None

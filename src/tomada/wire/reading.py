@@ -3,9 +3,10 @@
 - a body that is too large is refused by its Content-Length, or as soon as it has grown too large: never read whole;
 - 415 only when there is a body and its Content-Type is not JSON;
 - broken JSON and wrong types are 400, with words that name the field;
-- unknown fields and null for optional fields are ignored (the structs say `| None`);
+- unknown fields and null for optional fields are ignored (the structs say `| None`), and so is an empty text;
 - numbers and booleans may come as strings, because clients send them so; strings may not come as numbers unless the
-  struct says so.
+  struct says so;
+- half of a surrogate pair, which JavaScript writes for a text that was cut within an emoji, becomes U+FFFD.
 
 Litestar's own reading is not used: it answers with its own words, and reads the body before it knows whether it may.
 """
@@ -25,9 +26,15 @@ AnyRequest = Request[Any, Any, Any]
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json", re.IGNORECASE)
 _AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+_AT_BYTE = re.compile(r"\(byte (\d+)\)$")
 _EXPECTED_INT = re.compile(r"^Expected `int(?: \| null)?`")
 _JSON_NAMES = {"int": "number", "float": "number", "bool": "boolean", "str": "string", "array": "list"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which .NET likes to write first
+# A whole pair or half of one, behind any number of escaped backslashes.
+_SURROGATES = re.compile(
+    rb"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_PAIR_LENGTH = len(rb"\ud83d\ude00")
 _DIGITS_MAX = 18  # of a number in a query: what has more fits into no column, and is nonsense
 _EMPTY_BODIES = (b"", b"[]", b"{}", b"null", b'""')  # what clients send where they have no fields to send
 
@@ -62,12 +69,15 @@ async def read_optional_body(request: AnyRequest, kind: type[Body]) -> Body:
 
 def decode(raw: bytes, kind: type[Body]) -> Body:
     """JSON bytes as a `kind`. Raises BadInput with words for a person."""
+    raw = raw.removeprefix(_BYTE_ORDER_MARK) or b"{}"
+    if b"\\ud" in raw or b"\\uD" in raw:
+        raw = _SURROGATES.sub(_whole, raw)
     try:
-        body = msgspec.json.decode(raw.removeprefix(_BYTE_ORDER_MARK) or b"{}", type=kind, strict=False)
+        body = _decode(raw, kind)
     except msgspec.ValidationError as error:
         raise BadInput(_words(str(error))) from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise BadInput(f"The body is not valid JSON: {error}") from None
+        raise BadInput(_broken(raw, str(error))) from None
     except RecursionError:
         raise BadInput("The body is nested too deeply") from None
     if b"\\u0000" in raw and _has_nul(msgspec.to_builtins(body)):
@@ -108,6 +118,40 @@ async def _read_bytes(request: AnyRequest, bytes_max: int) -> bytes:
 def _require_json(content_type: str | None) -> None:
     if not _JSON_TYPE.fullmatch((content_type or "").partition(";")[0].strip()):
         raise UnsupportedMediaType
+
+
+def _decode(raw: bytes, kind: type[Body]) -> Body:
+    """As it is, or, if that fails, without the blanks: few bodies have any, so that most are read once."""
+    try:
+        return msgspec.json.decode(raw, type=kind, strict=False)
+    except msgspec.ValidationError:
+        given = msgspec.json.decode(raw)
+        filled = _without_blanks(given, kind)
+        if filled == given:
+            raise
+        return msgspec.convert(filled, kind, strict=False)
+
+
+def _without_blanks(given: Any, kind: type[msgspec.Struct]) -> Any:
+    """Without the optional fields that hold an empty text, which is how forms and templates say that there is none."""
+    if not isinstance(given, dict):
+        return given
+    optional = {field.encode_name for field in msgspec.structs.fields(kind) if not field.required}
+    return {name: value for name, value in given.items() if value != "" or name not in optional}
+
+
+def _whole(found: re.Match[bytes]) -> bytes:
+    return found[1] + (found[2] if len(found[2]) == _PAIR_LENGTH else rb"\ufffd")
+
+
+def _broken(raw: bytes, message: str) -> str:
+    """Our words for a body that is no JSON; of msgspec's own only the place is taken."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return "The body must be UTF-8"
+    place = _AT_BYTE.search(message)
+    return f"The body is not valid JSON: near byte {place[1]}" if place else "The body is not valid JSON: it is cut off"
 
 
 def _words(message: str) -> str:

@@ -54,15 +54,16 @@ def seconds(value: float | None) -> float | None:
 
 
 def _text(body: SendText, chat: str) -> Text:
+    replied_to, edited = ((message_id or "").strip() for message_id in (body.message_id, body.edit_message_id))
     return Text(
-        message=body.message,
-        quote=Quote(wa_id=body.message_id, sender=chat) if body.message_id else None,
+        message=str(body.message),  # one-time codes come as numbers
+        quote=Quote(wa_id=replied_to, sender=chat) if replied_to else None,
         mentioned=tuple(chat_of(phone, "mentioned") for phone in body.mentioned or ()),
         group_mentioned=tuple(
             GroupMention(chat_of(group.phone, "groupMentioned"), group.subject) for group in body.group_mentioned or ()
         ),
         private_answer=bool(body.private_answer),
-        edits_wa_id=body.edit_message_id or None,
+        edits_wa_id=edited or None,
         typing_s=seconds(body.delay_typing) or 0.0,
     )
 

@@ -114,7 +114,7 @@ async def test_empty_body_names_what_is_missing(wire: Wire) -> None:
         b'{"name": "x"} trailing',
         b'{"name": "\xff"}',
         b"name=x",
-        b'{"name": "\\ud800"}',
+        b'{"name": "\\ud8"}',
         b'{"a":' + b"[" * 60_000,
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.integration.wire.client import JSON
 from tests.integration.wire.conftest import Wire
 from tests.integration.wire.test_instance_calls import _id
 from tomada.errors import QueueFull
@@ -73,6 +74,44 @@ async def test_null_for_every_option(wire: Wire) -> None:
     ]
 
 
+async def test_empty_text_for_every_option(wire: Wire) -> None:
+    """A form that sends an empty text for all it does not use is served; ids of blanks alone are none."""
+    path = await wire.instance(await wire.account())
+    empty = ("delayMessage", "delayTyping", "privateAnswer", "mentioned", "groupMentioned")
+    body = {
+        "phone": "5511988887777",
+        "message": "oi",
+        "messageId": " ",
+        "editMessageId": "\t",
+        **dict.fromkeys(empty, ""),
+    }
+    assert (await wire.client().call("POST", f"{path}/send-text", json=body)).status == 200
+    assert wire.messages.sent() == [
+        {"type": "text", "message": "oi", "typing_s": 0.0, "chat": "5511988887777", "delay": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [(b"482913", "482913"), (b"-5", "-5"), (b"19.9", "19.9"), (b"9" * 30, "9" * 30), (b'"007"', "007")],
+)
+async def test_a_number_as_message(wire: Wire, given: bytes, text: str) -> None:
+    """One-time codes and prices come as numbers from low-code builders; their digits are the text."""
+    path = await wire.instance(await wire.account())
+    body = b'{"phone": "5511988887777", "message": ' + given + b"}"
+    assert (await wire.client().call("POST", f"{path}/send-text", body=body, headers=JSON)).status == 200
+    assert wire.messages.sent()[0]["message"] == text
+
+
+async def test_ids_are_kept_without_blanks(wire: Wire) -> None:
+    """The ids of the message replied to and edited lose the blanks around them, which no id has."""
+    path = await wire.instance(await wire.account())
+    body = {"phone": "5511988887777", "message": "oi", "messageId": " 3EB0AA\n", "editMessageId": "3EB0BB "}
+    assert (await wire.client().call("POST", f"{path}/send-text", json=body)).status == 200
+    (sent,) = wire.messages.sent()
+    assert (sent["quote"], sent["edits_wa_id"]) == ({"wa_id": "3EB0AA", "sender": "5511988887777"}, "3EB0BB")
+
+
 @pytest.mark.parametrize(
     ("given", "kept"), [(0, 0.0), (15, 15.0), (99, 15.0), (-1, None), ("nan", None), ("inf", 15.0)]
 )
@@ -90,7 +129,10 @@ async def test_delay_bounds(wire: Wire, given: object, kept: float | None) -> No
         ({"message": "x"}, "phone is required"),
         ({"phone": "5511988887777"}, "message is required"),
         ({"phone": "5511988887777", "message": ""}, "message"),
-        ({"phone": "5511988887777", "message": 5}, "message: expected string, got number"),
+        ({"phone": "5511988887777", "message": True}, "message: expected number or string, got boolean"),
+        ({"phone": "5511988887777", "message": ["x"]}, "message: expected number or string, got list"),
+        ({"phone": "5511988887777", "message": {"text": "x"}}, "message: expected number or string, got object"),
+        ({"phone": "5511988887777", "message": None}, "message: expected number or string, got null"),
         ({"phone": "abc", "message": "x"}, "Invalid phone"),
         ({"phone": "", "message": "x"}, "phone must not be empty"),
         ({"phone": {"a": 1}, "message": "x"}, "phone: expected"),

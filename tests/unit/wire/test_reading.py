@@ -24,7 +24,16 @@ from tomada.wire.reading import decode
         (b'{"pageSize": 1.5}', QueuePageBody, "pageSize: expected whole number, got number"),
         (b'{"phone": "1", "message": "x", "groupMentioned": [{}]}', SendText, "groupMentioned[0].phone is required"),
         (b'{"value": "x", "notifySentByMe": 7}', EveryUrl, "notifySentByMe: expected boolean, got number"),
-        (b"{", CreateBody, "The body is not valid JSON: Input data was truncated"),
+        (b'{"phone": "1", "message": true}', SendText, "message: expected number or string, got boolean"),
+        (
+            b'{"phone": "1", "message": "x", "delayMessage": "", "mentioned": {}}',
+            SendText,
+            "mentioned: expected list, got object",
+        ),
+        (b"{", CreateBody, "The body is not valid JSON: it is cut off"),
+        (b'{"name": "x"} y', CreateBody, "The body is not valid JSON: near byte 15"),
+        ('{"name": "São Paulo"}'.encode("latin-1"), CreateBody, "The body must be UTF-8"),
+        ('{"name": "São Paulo"}'.encode("utf-16"), CreateBody, "The body must be UTF-8"),
     ],
 )
 def test_words(raw: bytes, kind: Any, words: str) -> None:
@@ -32,6 +41,35 @@ def test_words(raw: bytes, kind: Any, words: str) -> None:
     with pytest.raises(BadInput) as refused:
         decode(raw, kind)
     assert refused.value.message == words
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb"x\ud83d", "x\ufffd"),
+        (rb"\uD83D, \uDE00", "\ufffd, \ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00\ude00", "\ufffd😀\ufffd"),
+        (rb"\ud83d\ude00\uD83D\uDE00", "😀😀"),
+        (rb"\\ud83d", r"\ud83d"),
+        (rb"\\\ud83d\n", "\\\ufffd\n"),
+        (rb"\\\\ud83d\\\ud83d\ude00", "\\\\ud83d\\😀"),
+        (rb"Jos\u00e9", "José"),
+    ],
+)
+def test_half_of_an_emoji(written: bytes, read: str) -> None:
+    """A text that was cut within an emoji is read with U+FFFD in its place; whole ones and spelt-out escapes stay."""
+    assert decode(b'{"phone": "1", "message": "' + written + b'"}', SendText).message == read
+
+
+def test_an_empty_text_says_that_an_option_is_not_given() -> None:
+    """For switches, numbers and lists, as null does; what is required stays required."""
+    options = ("delayMessage", "delayTyping", "messageId", "privateAnswer", "mentioned", "groupMentioned")
+    empty = "".join(f', "{name}": ""' for name in options).encode()
+    assert decode(b'{"phone": "1", "message": "x"' + empty + b"}", SendText) == SendText(phone="1", message="x")
+    assert decode(b'{"name": "x", "autoReadMessage": "", "isDevice": ""}', CreateBody) == CreateBody(name="x")
+    with pytest.raises(BadInput, match=r"^value: expected boolean, got string$"):
+        decode(b'{"value": ""}', SwitchValue)
 
 
 def test_nul_is_refused_only_where_it_is() -> None:
