@@ -268,12 +268,12 @@ def test_refusals(calendar: Product, partner: Account) -> None:
     calendar.advance_clock(2 * DAY_S + 1)
     wait_for("expired", lambda: receipt(ends))
     assert said(cancel(ends)) == said(partner_call(ends, "PUT", "subscription/update")) == MUST_SUBSCRIBE
-    assert said(delete(ends)) == (200, {"id": ends.id, "due": ends.due})
+    assert said(delete(ends)) == (200, {"value": True})
     assert said(delete(ends)) == said(subscribe(ends)) == NOT_FOUND
 
 
 def test_batch_delete(calendar: Product, partner: Account) -> None:
-    """One outcome each: the ended one goes; live, foreign, wrongly named and unknown ones are refused."""
+    """One outcome each, in order: the ended one goes; live, foreign, wrongly named and unknown ones are refused."""
     ended, other, live = (partner.create_instance() for _ in range(3))
     foreign = calendar.create_account().create_instance()
     assert subscribe(live).status == 201
@@ -288,11 +288,13 @@ def test_batch_delete(calendar: Product, partner: Account) -> None:
     ]
     path = "/instances/integrator/on-demand/batch-delete"
     reply = partner.post(path, {"instances": asked})
-    refused = [(entry["deleted"], entry.get("error")) for entry in reply.body]
+    results = reply.body["results"]
+    outcomes = [(entry["deleted"], entry.get("error")) for entry in results]
     not_found = (False, "Instance not found")
     not_eligible = (False, "Instance not eligible for deletion")
     assert reply.status == 200
-    assert refused == [(True, None), not_eligible, not_found, not_found, not_found]
+    assert [entry["id"] for entry in results] == [entry["id"] for entry in asked]
+    assert outcomes == [(True, None), not_eligible, not_found, not_found, not_found]
     assert (payment(live), payment(other), listed(ended)) == ("PAID", "PENDING", None)
     too_many: object = [asked[0]] * 101
     for wrong in ([], too_many, "x", None):

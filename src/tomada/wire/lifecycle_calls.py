@@ -6,7 +6,7 @@ nudged, so that a deletion begins at once.
 """
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from tomada.kit.sealing import token_hash
 from tomada.wire.credentials import account_of, partner_guard
 from tomada.wire.openapi import operation
 from tomada.wire.reading import AnyRequest, ports_of, read_body, read_optional_body
+from tomada.wire.replies import Done
 
 _SECURITY = [{"partner": list[str]()}]
 _TAGS = ["partner"]
@@ -52,6 +53,12 @@ class BatchBody(msgspec.Struct):
     """POST batch-delete."""
 
     instances: list[BatchEntry]
+
+
+class BatchResults(msgspec.Struct, frozen=True):
+    """Of batch-delete: one outcome for each instance, in the order of the body."""
+
+    results: list[BatchOutcome]
 
 
 async def _instance_id(request: AnyRequest) -> str:
@@ -132,13 +139,13 @@ async def cancel(request: AnyRequest) -> Settled:
 
 
 @delete(f"{_PATH}/on-demand/delete", status_code=200, security=_SECURITY, tags=_TAGS)
-async def remove(request: AnyRequest) -> Settled:
+async def remove(request: AnyRequest) -> Done:
     """Delete an ended instance for good."""
-    settled = await subscriptions.delete(
+    await subscriptions.delete(
         _parts(request).store, _parts(request).terms, account_of(request).id, await _instance_id(request)
     )
     _parts(request).nudge()
-    return settled
+    return Done()
 
 
 @post(
@@ -148,7 +155,7 @@ async def remove(request: AnyRequest) -> Settled:
     tags=_TAGS,
     operation_class=operation(BatchBody),
 )
-async def remove_many(request: AnyRequest) -> Sequence[BatchOutcome]:
+async def remove_many(request: AnyRequest) -> BatchResults:
     """Delete up to 100 ended instances; one outcome each, a refusal stops none of the others."""
     body = await read_body(request, BatchBody)
     if not 1 <= len(body.instances) <= BATCH_MAX:
@@ -164,7 +171,7 @@ async def remove_many(request: AnyRequest) -> Sequence[BatchOutcome]:
         _parts(request).store, _parts(request).terms, account_of(request).id, items, hashes
     )
     _parts(request).nudge()
-    return outcomes
+    return BatchResults(outcomes)
 
 
 @get("/v1/instances/{instance_id:str}/erasure-receipt", security=_SECURITY, tags=["v1"])
