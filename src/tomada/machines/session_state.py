@@ -294,7 +294,7 @@ def _paired(state: SessionState, event: port.Paired) -> SessionState:
 
 
 def _unpaired(state: SessionState, condition: Condition, words: str) -> SessionState:
-    """The keys are worthless; the phone's number stays to be shown until another pairs."""
+    """The keys are worthless; whose they were stays known, for what is still told of the time before."""
     kept = SessionState(condition=condition, reason=words, phone=state.phone, lid=state.lid, push_name=state.push_name)
     return msgspec.structs.replace(kept, is_business=state.is_business, platform=state.platform)
 

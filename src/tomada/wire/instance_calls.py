@@ -13,7 +13,7 @@ from tomada.wire.credentials import instance_of
 from tomada.wire.phones import person_of
 from tomada.wire.qr_image import png_data_uri
 from tomada.wire.reading import AnyRequest, ports_of
-from tomada.wire.replies import Code, Device, Done, Me, Phone, Scannable, Status, device_of, me_of, status_of
+from tomada.wire.replies import Code, Device, Done, Me, Phone, Scannable, Status, device_of, linked, me_of, status_of
 
 _TAGS = ["instance"]
 
@@ -53,15 +53,15 @@ async def me(request: AnyRequest) -> Me:
 
 @get("/device", tags=_TAGS)
 async def device(request: AnyRequest) -> Device:
-    """The connected phone."""
+    """The linked phone."""
     instance = instance_of(request)
     return device_of(instance, await ports_of(request).sessions.status(instance.id))
 
 
 @get("/phone", tags=_TAGS)
 async def phone_number(request: AnyRequest) -> Phone:
-    """The number of the connected phone."""
-    return Phone((await ports_of(request).sessions.status(instance_of(request).id)).phone)
+    """The number of the linked phone."""
+    return Phone(linked(await ports_of(request).sessions.status(instance_of(request).id)).phone)
 
 
 @route("/disconnect", http_method=["GET", "POST"], status_code=200, tags=_TAGS)

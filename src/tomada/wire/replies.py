@@ -58,7 +58,7 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class Phone(msgspec.Struct, frozen=True):
-    """Of phone."""
+    """Of phone; null if none is linked."""
 
     phone: str | None
 
@@ -159,6 +159,13 @@ def iso(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
+def linked(session: SessionStatus) -> SessionStatus:
+    """Without the phone, if none is linked any more: the record of a session keeps the last one (machines/)."""
+    if session.condition in _PAIRED:
+        return session
+    return SessionStatus(condition=session.condition, reason=session.reason)
+
+
 def status_of(instance: Instance, session: SessionStatus) -> Status:
     """The status reply."""
     connected = session.condition == "connected"
@@ -169,7 +176,7 @@ def status_of(instance: Instance, session: SessionStatus) -> Status:
         error=_status_error(session.condition),
         smartphone_connected=connected,
         subscribed=UNSET if instance.state == "trial" else instance.subscribed,
-        phone=session.phone,
+        phone=linked(session).phone,
         condition=session.condition,
         reason=session.reason,
     )
@@ -183,15 +190,16 @@ def _status_error(condition: str) -> str:
 
 def device_of(instance: Instance, session: SessionStatus) -> Device:
     """The device reply."""
+    phone = linked(session)
     return Device(
-        phone=session.phone,
+        phone=phone.phone,
         img_url=None,
         about=None,
-        name=session.push_name,
+        name=phone.push_name,
         device=DeviceNames(instance.session_name, instance.session_name),
-        original_device=session.platform,
+        original_device=phone.platform,
         session_id=0,
-        is_business=session.is_business,
+        is_business=phone.is_business,
     )
 
 
@@ -205,7 +213,7 @@ def me_of(instance: Instance, token: str) -> Me:
         connected=instance.connected,
         payment_status=payment_status(instance),
         created=iso(instance.created_ms),
-        phone=instance.phone,
+        phone=instance.phone if instance.condition in _PAIRED else None,
         **_urls(instance),
     )
 

@@ -101,6 +101,28 @@ async def test_me_and_device_and_phone(wire: Wire) -> None:
     assert (await wire.client().call("GET", f"{path}/phone")).json() == {"phone": "5511988887777"}
 
 
+@pytest.mark.parametrize(
+    ("condition", "linked"), [("disconnected", True), ("replaced", True), ("logged_out", False), ("unpaired", False)]
+)
+async def test_a_phone_that_is_not_linked_is_not_shown(wire: Wire, condition: str, linked: bool) -> None:
+    """After an unlink or a disconnect no call shows the phone of before; while it is only away, all do."""
+    path = await wire.instance(await wire.account())
+    wire.sessions.known[_id(path)] = SessionStatus(
+        condition=condition, reason="why", phone="5511988887777", push_name="Ana", is_business=True, platform="smba"
+    )
+    insert = "insert into session (instance_id, condition, phone) values ($1, $2, '5511988887777')"
+    await wire.pool.execute(insert, _id(path), condition)
+    number = "5511988887777" if linked else None
+    for call in ("status", "me", "device", "phone"):
+        shown = (await wire.client().call("GET", f"{path}/{call}")).json()
+        assert shown["phone"] == number, call
+        if call == "status":
+            assert (shown["session"], shown["condition"], shown["reason"]) == (linked, condition, "why")
+        if call == "device":
+            device = (shown["name"], shown["originalDevice"], shown["isBusiness"])
+            assert device == (("Ana", "smba", True) if linked else (None, None, False))
+
+
 async def test_machine_that_does_not_answer(wire: Wire) -> None:
     """A machine's silence is 504 with words, not a 500."""
     path = await wire.instance(await wire.account())
