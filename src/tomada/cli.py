@@ -12,8 +12,9 @@
     tomada accounts resume ID
     tomada audit verify
 
-Every command takes --data DIR. What a program may want to read goes to standard output as JSON lines; logs and errors
-for people go to standard error. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+Every command takes --data DIR; beside a server it must be the server's. What a program may want to read goes to
+standard output as JSON lines; logs and errors for people go to standard error. Exit status: 0 done, 1 refused or
+failed, 2 wrong usage.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from tomada.accounts.manage import OVERLAP_HOURS_DEFAULT
 from tomada.errors import TomadaError
 from tomada.kit import logs
 from tomada.postgres.errors import EmbeddedServerError
+from tomada.preconditions import default_directory_exists
 from tomada.settings import Settings, SettingsError, load
 
 _LIMITS = ("instances_max", "created_per_day_max", "messages_per_minute_max")
@@ -41,8 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ends the process with its exit status."""
     parsed = _parser().parse_args(arguments)
     try:
-        settings = load(_environment(parsed))
+        environment = _environment(parsed)
+        settings = load(environment)
         logs.configure(settings.log_level)
+        if parsed.command != "serve" and not environment.get("TOMADA_DATA_DIR"):
+            default_directory_exists(settings)
         sys.exit(uvloop.run(_command(parsed, settings)))
     except (SettingsError, TomadaError, EmbeddedServerError) as error:
         _refuse(str(error))

@@ -145,6 +145,25 @@ def test_accounts_without_a_server(tmp_path: Path) -> None:
     assert "name" in words(tomada("accounts", "create", "", *data))
 
 
+@pytest.mark.parametrize("command", [("accounts", "create", "Shop"), ("accounts", "list"), ("audit", "verify")])
+def test_a_data_directory_that_nobody_named_is_not_made(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Typed where the server's directory was not exported, a command says so; the token would be unknown there."""
+    done = subprocess.run(
+        [*TOMADA, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    said = words(done)
+    assert str(tmp_path / "data") in said
+    assert "--data DIR or TOMADA_DATA_DIR" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_accounts_beside_a_server(product: Product) -> None:
     """What a command changes holds at once for the running server."""
     data = ["--data", str(product.data)]
