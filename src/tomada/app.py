@@ -63,6 +63,7 @@ from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
 from tomada.wire.callback_calls import CallbackParts
 from tomada.wire.failed_logins import FailedLogins
+from tomada.wire.health import with_head
 from tomada.wire.lifecycle_calls import LifecycleParts
 from tomada.wire.operator_parts import OperatorParts
 from tomada.wire.server import serving
@@ -250,7 +251,7 @@ async def _http(
     routes: list[Any] = [lifecycle_calls.router, callback_calls.router, operator.router]
     if control_url:
         routes += _sandbox_routes(ground, control_url, lifecycle.sweeper)
-    app = AccessLog(build_app(wire, routes, parts), ground.clock)
+    app = AccessLog(with_head(build_app(wire, routes, parts)), ground.clock)
     return await ground.stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
 
 

@@ -10,11 +10,11 @@ import structlog
 
 from tomada.kit.clock import Clock
 from tomada.kit.logs import redact
+from tomada.wire.health import PROBES
 
 log = structlog.get_logger(__name__)
 
 _PATH_LENGTH_MAX = 300
-_QUIET = frozenset({"/health", "/ready"})
 
 
 class AccessLog:
@@ -26,7 +26,7 @@ class AccessLog:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer and log."""
-        if scope["type"] != "http" or scope["path"] in _QUIET:
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
         began_s = self._clock.monotonic_s()

@@ -1,4 +1,8 @@
-"""Whether this process lives (/health) and whether it can serve (/ready), for probes and load balancers."""
+"""Whether this process lives (/health) and whether it can serve (/ready), for probes and load balancers.
+
+Some of them ask by HEAD, which is GET without a body (RFC 9110). That is no route of its own: it is turned into GET
+before the router sees it, and the HTTP server, which goes by what was sent, leaves the body out.
+"""
 
 from typing import Any
 
@@ -6,6 +10,8 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from tomada.wire.reading import AnyRequest, ports_of
+
+PROBES = frozenset({"/health", "/ready"})
 
 
 @get("/health", tags=["operation"])
@@ -23,3 +29,14 @@ async def ready(request: AnyRequest) -> Response[dict[str, str]]:
 
 
 HANDLERS: list[HTTPRouteHandler | Any] = [health, ready]
+
+
+def with_head(app: Any) -> Any:
+    """The ASGI application, answering HEAD on the probes."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] in PROBES:
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return answer

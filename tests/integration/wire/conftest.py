@@ -23,6 +23,7 @@ from tomada.postgres.pool import Pool, connect
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
 from tomada.wire.failed_logins import FailedLogins
+from tomada.wire.health import with_head
 from tomada.wire.ports import Ports, WireSettings
 from tomada.wire.server import serving
 
@@ -90,7 +91,7 @@ async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIter
         ready=ready,
         settings=WireSettings(body_bytes_max=BODY_BYTES_MAX),
     )
-    async with serving(AccessLog(build_app(ports), SystemClock()), "127.0.0.1", 0) as url:
+    async with serving(AccessLog(with_head(build_app(ports)), SystemClock()), "127.0.0.1", 0) as url:
         yield Wire(url, ports, sessions, messages, pool)
     await committer.close()
     pool.terminate()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.wire.client import JSON, Answer, Client
+from tests.integration.wire.client import JSON, Answer, Client, read_answer
 from tests.integration.wire.conftest import BODY_BYTES_MAX, Wire
 
 CREATE = "/instances/integrator/on-demand"
@@ -174,6 +174,23 @@ async def test_health_and_ready(wire: Wire) -> None:
     """Both probes answer without credentials."""
     assert (await wire.client().call("GET", "/health")).json() == {"status": "ok"}
     assert (await wire.client().call("GET", "/ready")).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_head_of_a_probe(wire: Wire, path: str) -> None:
+    """A probe by HEAD hears the same status and headers and no body, so that the connection can be used again."""
+    client = wire.client()
+    shown = await client.call("GET", path)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    async with asyncio.timeout(20):
+        writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\nGET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        after = await read_answer(reader)
+    writer.close()
+    assert head.startswith("http/1.1 200 ")
+    assert f"content-length: {len(shown.body)}\r\n" in head
+    assert "content-type: application/json\r\n" in head
+    assert (after.status, after.body) == (200, shown.body)
 
 
 _json = st.recursive(
