@@ -1,4 +1,7 @@
-"""The examples, run where their runtime is here, else replayed as the bytes that their runtime sends."""
+"""The examples, run where their runtime is here, else replayed as the bytes that their runtime sends.
+
+So are the samples of the seed page, which are what a program for PlugzAPI began as.
+"""
 
 import asyncio
 import json
@@ -36,21 +39,47 @@ CSHARP = (
     "POST /instances/integrator/on-demand HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
     "Content-Type: application/json; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
 )
-# What the sample for Node on the seed page writes: no Content-Type, and a body in chunks.
+# What the samples of the seed page write. All have the same body: one line, with a space behind each colon and comma.
+SEED_HOOKS = "https://endereco-do-seu-sistema.com.br/instancia/SUA_INSTANCIA"
+SEED_BODY = {
+    "name": "Instancia PlugMessage - 9292812",
+    "deliveryCallbackUrl": f"{SEED_HOOKS}/delivery",
+    "receivedCallbackUrl": f"{SEED_HOOKS}/receive",
+    "disconnectedCallbackUrl": f"{SEED_HOOKS}/disconnected",
+    "messageStatusCallbackUrl": f"{SEED_HOOKS}/status",
+}
+# The one for PHP: libcurl, told to take any encoding that it knows.
+SEED_PHP = (
+    "POST /instances/integrator/on-demand HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n"
+    "Accept-Encoding: deflate, gzip, br, zstd\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n"
+    "Content-Length: {length}\r\n\r\n"
+)
+# The one for C#: RestSharp over HttpWebRequest. It takes a body parameter's name for its type, and the sample's name is
+# "undefined"; since 106.2 (2017) the header that the sample adds wins.
+SEED_CSHARP = (
+    "POST /instances/integrator/on-demand HTTP/1.1\r\nauthorization: Bearer {token}\r\n"
+    "Accept: application/json, text/json, text/x-json, text/javascript, application/xml, text/xml\r\n"
+    "User-Agent: RestSharp/106.15.0.0\r\nContent-Type: application/json\r\nHost: {host}\r\nContent-Length: {length}\r\n"
+    "Accept-Encoding: gzip, deflate\r\nConnection: Keep-Alive\r\n\r\n"
+)
+SEED_CSHARP_2016 = SEED_CSHARP.replace("106.15.0.0", "105.2.3.0").replace(
+    "application/json\r\nHost", "undefined\r\nHost"
+)
+# The one for Node: no Content-Type, and a body in chunks.
 SEED_NODE = (
     "POST /instances/integrator/on-demand HTTP/1.1\r\nauthorization: Bearer {token}\r\nHost: {host}\r\n"
     "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 
 
-async def _is_created(wire: Wire, account: NewAccount, reply: bytes) -> None:
+async def _is_created(wire: Wire, account: NewAccount, reply: bytes, body: dict[str, str] = BODY) -> None:
     created = json.loads(reply)
     assert set(created) == {"id", "token", "due"}
     me = (await wire.client().call("GET", f"/instances/{created['id']}/token/{created['token']}/me")).json()
-    assert {key: me[key] for key in BODY if key in me} == {key: BODY[key] for key in BODY if key in me}
+    assert {key: me[key] for key in body if key in me} == {key: body[key] for key in body if key in me}
     row = await wire.pool.fetchrow("select account_id, session_name from instance where id = $1", created["id"])
     assert row is not None
-    assert (row["account_id"], row["session_name"]) == (account.id, "Atendimento")
+    assert (row["account_id"], row["session_name"]) == (account.id, body.get("sessionName", body["name"]))
 
 
 async def _run(wire: Wire, token: str, *command: str) -> tuple[int, bytes]:
@@ -101,10 +130,24 @@ async def test_replay(wire: Wire, head: str, file: str) -> None:
     }
 
 
-async def test_sample_of_the_seed_page_without_content_type(wire: Wire) -> None:
-    """The seed page's own Node sample has no Content-Type; the page's text says 415, and the text decides."""
+@pytest.mark.parametrize("head", [SEED_PHP, SEED_CSHARP])
+async def test_sample_of_the_seed_page(wire: Wire, head: str) -> None:
+    """The page's own samples for PHP and C# create the instance that they name."""
     account = await wire.account()
-    chunks = f"{len(COMPACT):x}\r\n{COMPACT}\r\n0\r\n\r\n".encode()
+    answer = await _replay(wire, head, json.dumps(SEED_BODY).encode(), account)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert "content-encoding" not in answer.headers
+    await _is_created(wire, account, answer.body, SEED_BODY)
+
+
+async def test_sample_of_the_seed_page_without_content_type(wire: Wire) -> None:
+    """Its Node sample has no Content-Type, its C# sample once had a wrong one; the page's text decides: 415."""
+    account = await wire.account()
+    body = json.dumps(SEED_BODY, separators=(",", ":"))
+    chunks = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n".encode()
     assert (await _replay(wire, SEED_NODE, chunks, account)).status == 415
+    assert (await _replay(wire, SEED_CSHARP_2016, json.dumps(SEED_BODY).encode(), account)).status == 415
     with_type = SEED_NODE.replace("Host:", "content-type: application/json\r\nHost:")
-    assert (await _replay(wire, with_type, chunks, account)).status == 200
+    answer = await _replay(wire, with_type, chunks, account)
+    assert answer.status == 200
+    await _is_created(wire, account, answer.body, SEED_BODY)
