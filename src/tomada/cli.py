@@ -33,7 +33,6 @@ from tomada.accounts.manage import OVERLAP_HOURS_DEFAULT
 from tomada.errors import TomadaError
 from tomada.kit import logs
 from tomada.postgres.errors import EmbeddedServerError
-from tomada.preconditions import default_directory_exists
 from tomada.settings import Settings, SettingsError, load
 
 _LIMITS = ("instances_max", "created_per_day_max", "messages_per_minute_max")
@@ -43,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ends the process with its exit status."""
     parsed = _parser().parse_args(arguments)
     try:
-        environment = _environment(parsed)
-        settings = load(environment)
+        settings = load(_environment(parsed))
         logs.configure(settings.log_level)
-        if parsed.command != "serve" and not environment.get("TOMADA_DATA_DIR"):
-            default_directory_exists(settings)
+        if parsed.command != "serve" and not settings.database_url and not settings.data_path.exists():
+            _note(
+                f"{settings.data_path} is new. A server that runs on another directory does not know what is made "
+                "here; --data DIR or TOMADA_DATA_DIR names its directory"
+            )
         sys.exit(uvloop.run(_command(parsed, settings)))
     except (SettingsError, TomadaError, EmbeddedServerError) as error:
         _refuse(str(error))
@@ -59,8 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _refuse(words: str) -> NoReturn:
+def _note(words: str) -> None:
     print(f"tomada: {words}", file=sys.stderr)
+
+
+def _refuse(words: str) -> NoReturn:
+    _note(words)
     sys.exit(1)
 
 

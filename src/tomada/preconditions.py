@@ -39,18 +39,6 @@ def data_directory(settings: Settings) -> Path:
     return path
 
 
-def default_directory_exists(settings: Settings) -> None:
-    """A command that names no data directory means the server's, and must not quietly begin another installation.
-
-    An account made there would have a token that the server does not know.
-    """
-    if not settings.database_url and not settings.data_path.exists():
-        raise SettingsError(
-            f"there is no data directory {settings.data_path}. Name the one of your server with --data DIR or "
-            "TOMADA_DATA_DIR; one that is named is made if need be"
-        )
-
-
 def one_network(settings: Settings) -> None:
     """A data directory serves WhatsApp or the sandbox, never both in turn.
 
