@@ -1,25 +1,25 @@
 """Callbacks: throughput, latency, cost, neighbours and recovery, on this machine, with full durability (fsync on).
 
-    .venv/bin/python bench/callbacks.py [bulk] [latency] [neighbour] [backlog]     (default: all; a few minutes)
+    .venv/bin/python -m bench.callbacks [bulk] [latency] [neighbour] [backlog] [--seconds 20]   (all: a few minutes)
 
 Everything runs here at once: recorder and dispatcher in this process, the receiver in another, PostgreSQL in its own. A
 bare aiohttp client posts the same bodies to the same receiver in the same run, turn and turn about, so that ratios hold
 where absolute figures do not. The receiver counts; a phase fails if it did not get every event.
 
     bulk       events/s recorded, and delivered from a backlog, beside the bare client; CPU and transactions per event
-    latency    from commit to the receiver's first byte, at 100/s and 1,000/s: p50, p99, p99.9
+    latency    from commit to the receiver's first byte, at 100/s and 1,000/s for `--seconds` each: p50, p99, p99.9
     neighbour  100 destinations, all well, and with one of them hanging, in turns: what the other 99 get. p99 at 300/s;
                and deliveries/s from a backlog, all busy. The promise: <= 2 times the p99, >= 0.9 of the rate
     backlog    100,000 events that waited while the receiver was down
 """
 
+import argparse
 import asyncio
 import contextlib
 import os
 import platform
 import random  # noqa: TID251 - seeded
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -217,7 +217,7 @@ def told(values: Sequence[float]) -> str:
     return f"p50 {share(values, 0.5):6.1f} ms  p99 {share(values, 0.99):6.1f} ms  p99.9 {share(values, 0.999):6.1f} ms"
 
 
-async def latency(bench: Bench, seconds: float = 20.0) -> None:
+async def latency(bench: Bench, seconds: float) -> None:
     """100/s and 1,000/s over 100 instances."""
     receiver = Receiver(bench.folder, "latency")
     try:
@@ -321,15 +321,14 @@ async def backlog(bench: Bench, events: int = 100_000) -> None:
         receiver.close()
 
 
-async def main() -> None:
+async def main(wanted: Sequence[str], latency_s: float) -> None:
     """Run the phases named on the command line."""
     phases: dict[str, Callable[[Bench], Awaitable[None]]] = {
         "bulk": bulk,
-        "latency": latency,
+        "latency": lambda bench: latency(bench, latency_s),
         "neighbour": neighbour,
         "backlog": backlog,
     }
-    wanted = sys.argv[1:] or list(phases)
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="tomada-bench-") as name:
         folder = Path(name)
@@ -337,12 +336,16 @@ async def main() -> None:
             await migrate(server.dsn)
             pool = await connect(server.dsn)
             bench = Bench(server, pool, folder, await make_account(pool))
-            for phase in wanted:
+            for phase in wanted or phases:
                 print(f"{phase} (load {os.getloadavg()[0]:.1f})")
                 await phases[phase](bench)
             pool.terminate()
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phases", nargs="*", choices=["bulk", "latency", "neighbour", "backlog"])
+    parser.add_argument("--seconds", type=float, default=20.0)
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(main(arguments.phases, arguments.seconds))
