@@ -5,11 +5,11 @@ As a program, `python tests/receiver.py --log FILE` prints `{"ports": [...]}` an
 with other processes here; `status`: what was answered, null if nothing). As a module, `Receiver` starts and reads it.
 
 The first segment of the path is the behaviour: ok, hang, gone, close, endless (body without end), heads (headers
-without end), drip (one byte a second), `status-503`, `retry-7` (503 with Retry-After: 7), `slow-0.2` (then 200),
-`fail-3` (500 for the first 3 requests of each webhook-id, then 200), `poison-WORD` (500 if the body holds WORD),
-`slowpoison-WORD` (the same, 0.4 s later),
-`redirect-302` (to /stolen on the same receiver), mute (200, counted but not recorded: see `count`), `named-X` (whatever
-`PUT /_set/X/BEHAVIOUR` said last; 500 before).
+without end), informs (1xx without end), hints (two 1xx, then 200), drip (one byte a second), `status-503`, `retry-7`
+(503 with Retry-After: 7), `slow-0.2` (then 200), `fail-3` (500 for the first 3 requests of each webhook-id, then 200),
+`poison-WORD` (500 if the body holds WORD), `slowpoison-WORD` (the same, 0.4 s later), `redirect-302` (to /stolen on the
+same receiver), mute (200, counted but not recorded: see `count`), `named-X` (whatever `PUT /_set/X/BEHAVIOUR` said
+last; 500 before).
 """
 
 import argparse
@@ -92,6 +92,9 @@ class Receiver:
 
 
 # --- the program's side -----------------------------------------------------------------------------------------------
+
+
+_INFORMATION = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
 
 
 class _State:
@@ -180,7 +183,10 @@ class _Connection(asyncio.Protocol):
             return self._answer(200)
         if name == "slowpoison" and value not in body:
             return self._answer(200)
-        if name in ("hang", "endless", "heads", "drip", "slow", "slowpoison"):
+        if name == "hints":
+            self._transport.write(2 * _INFORMATION)
+            return self._answer(200)
+        if name in ("hang", "endless", "heads", "informs", "drip", "slow", "slowpoison"):
             task = asyncio.get_running_loop().create_task(self._slowly(name, value))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -221,6 +227,8 @@ class _Connection(asyncio.Protocol):
         elif name == "heads":
             self._transport.write(b"HTTP/1.1 200 X\r\n")
             await self._pour(b"x-filler: " + b"y" * 8000 + b"\r\n")
+        elif name == "informs":
+            await self._pour(2000 * _INFORMATION)
         elif name == "drip":
             self._transport.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n")
             for _ in range(1000):

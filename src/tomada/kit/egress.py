@@ -6,8 +6,9 @@ What each bound rests on:
   name resolution; it refuses by the table of `addresses.py`. So a name that changes its answer, a literal in an odd
   spelling and a redirect have no way round it. Redirects are not followed at all.
 - *Time*: one deadline from dial to the last byte (30 s), of which connecting (name, TCP, TLS) may take 10 s.
-- *Size*: of the answer at most `body_bytes_max` are read (64 KiB), then the connection is dropped. Heads are bounded by
-  aiohttp (128 lines of 8 KiB). Nothing is decompressed.
+- *Size*: of the answer at most `body_bytes_max` are read (64 KiB), then the connection is dropped. A head is bounded by
+  aiohttp (128 lines of 8 KiB); how many of them come before the answer ("100 Continue" and the like) is bounded by
+  `_Protocol`, for aiohttp would read them for ever, faster than its own deadline can ring. Nothing is decompressed.
 - *No help from outside*: no proxy or netrc from the environment, no cookies.
 - *Names*: resolved by threads of our own, at most 16, each look-up waited for 5 s, so that a slow name server holds up
   nobody who uses other threads. Answers are kept for 30 s; that is safe because the address is checked at the socket.
@@ -25,6 +26,8 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from tomada.kit.addresses import AddressRefused, AddressRules, check_url, refusal
@@ -35,6 +38,7 @@ RESOLVE_S = 5.0
 RESOLVER_THREADS = 16
 NAMES_KEPT_S = 30
 BODY_BYTES_MAX = 64 * 1024
+HEADS_MAX = 8  # of one answer: some 1xx, and its own
 CONNECTIONS_MAX = 512
 CONNECTIONS_PER_DESTINATION_MAX = 64
 
@@ -83,7 +87,7 @@ class Egress:
         self.rules = rules
         self._gate = gate
         self._resolver = resolver or ThreadResolver()
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             resolver=self._resolver,
             socket_factory=self._open_socket,
             limit=CONNECTIONS_MAX,
@@ -137,6 +141,34 @@ class Egress:
         if family not in (socket.AF_INET, socket.AF_INET6) or self._gate(str(address[0]), self.rules) is not None:
             raise _BlockedAddress("blocked address")
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+class _Protocol(ResponseHandler):
+    """One connection's answers; drops a peer that sends more heads than an answer needs."""
+
+    _heads = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        """Called before each request."""
+        self._heads = 0
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Called for each head that was read."""
+        self._heads += 1
+        if self._heads <= HEADS_MAX:
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.set_exception(HttpProcessingError(code=502, message="too many heads"))
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that speak `_Protocol`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # a subclass
 
 
 @functools.lru_cache(maxsize=8192)

@@ -23,9 +23,9 @@ def test_w04_the_documented_limits() -> None:
     assert (egress_module.TOTAL_S, egress_module.CONNECT_S, egress_module.BODY_BYTES_MAX) == (30.0, 10.0, 65536)
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "drip", "heads"])
+@pytest.mark.parametrize("behaviour", ["hang", "drip", "heads", "informs"])
 async def test_w04_every_slow_answer_ends_at_the_deadline(receiver: Receiver, behaviour: str) -> None:
-    """Silence, one byte a second, and headers without end are all over when the deadline is."""
+    """Silence, one byte a second, headers and "wait a moment" without end are all over when the deadline is."""
     egress = Egress(OPEN, total_s=1.0)
     start_s = time.monotonic()
     with pytest.raises(EgressFailed) as caught:
@@ -48,7 +48,17 @@ async def test_w04_an_endless_body_is_cut_off_at_64_kib(receiver: Receiver) -> N
     assert took_s < 5
 
 
-@pytest.mark.parametrize(("behaviour", "bytes_max"), [("endless", MIB), ("drip", MIB), ("heads", 3 * MIB)])
+async def test_w04_information_before_the_answer_is_no_answer(receiver: Receiver) -> None:
+    """103 Early Hints twice, then 200, on one connection after the other request."""
+    egress = Egress(OPEN)
+    for _ in range(5):
+        assert (await egress.post(receiver.url("hints"), b"{}", {})).status == 200
+    await egress.close()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "bytes_max"), [("endless", MIB), ("drip", MIB), ("heads", 3 * MIB), ("informs", 3 * MIB)]
+)
 def test_w04_what_an_attempt_costs_in_memory(receiver: Receiver, behaviour: str, bytes_max: int) -> None:
     """32 at once, three times over, in a process of their own: its peak rises by at most 1 MiB for each of the 32.
 
