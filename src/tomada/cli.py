@@ -44,12 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = load(_environment(parsed))
         logs.configure(settings.log_level)
-        if parsed.command != "serve" and not settings.database_url and not settings.data_path.exists():
+        is_new = parsed.command != "serve" and not settings.database_url and not settings.data_path.exists()
+        status = uvloop.run(_command(parsed, settings))
+        if is_new:
             _note(
-                f"{settings.data_path} is new. A server that runs on another directory does not know what is made "
+                f"{settings.data_path} is new. A server that runs on another directory does not know what was made "
                 "here; --data DIR or TOMADA_DATA_DIR names its directory"
             )
-        sys.exit(uvloop.run(_command(parsed, settings)))
+        sys.exit(status)
     except (SettingsError, TomadaError, EmbeddedServerError) as error:
         _refuse(str(error))
     except OSError as error:  # a full disk, a directory that is not ours: the system's words say it
