@@ -38,11 +38,6 @@ where account_id = $1 and number > $2 order by number limit $3
 
 _READ_HEAD = "select number, hash from audit_head where account_id = $1"
 
-_LATEST = """
-select account_id, number, at_ms, actor, action, subject, detail, hash from audit
-where account_id = $1 and subject = $2 and action = $3 order by number desc limit 1
-"""
-
 
 class Entry(Struct, frozen=True):
     """One row. `at_ms` is lifecycle time; `detail` is JSON."""
@@ -91,12 +86,6 @@ async def append(
 async def page(pool: Pool, account_id: str, after: int = 0, limit: int = PAGE_ROWS) -> list[Entry]:
     """The account's entries in order, from the one after number `after`."""
     return [Entry(*row) for row in await pool.fetch(_PAGE, account_id, after, limit)]
-
-
-async def latest(pool: Pool, account_id: str, subject: str, action: str) -> Entry | None:
-    """The newest entry on a subject (an instance id) with an action; None if there is none."""
-    row = await pool.fetchrow(_LATEST, account_id, subject, action)
-    return Entry(*row) if row else None
 
 
 async def verify(pool: Pool, account_id: str) -> Verdict:

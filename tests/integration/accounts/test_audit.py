@@ -90,14 +90,3 @@ async def test_two_swapped_rows_are_found(pool: Pool) -> None:
     await pool.execute("update audit set number = number + 10 where number < 3")
     await pool.execute("update audit set number = 23 - number - 10 where number > 10")
     assert (await audit.verify(pool, "A")).wrong
-
-
-async def test_the_latest_entry_on_an_instance(pool: Pool) -> None:
-    """For receipts: the newest of its kind."""
-    for number in range(3):
-        async with pool.acquire() as connection, connection.transaction():
-            await audit.append(connection, "A", "sweeper", "erased", "I", {"n": number})
-    found = await audit.latest(pool, "A", "I", "erased")
-    assert found is not None
-    assert found.detail == '{"n":2}'
-    assert await audit.latest(pool, "B", "I", "erased") is None

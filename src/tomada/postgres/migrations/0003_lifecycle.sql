@@ -51,7 +51,6 @@ create table audit (
     hash bytea not null,
     primary key (account_id, number)
 );
-create index audit_by_subject on audit (account_id, subject, number desc);
 create function audit_is_append_only() returns trigger language plpgsql as
 $$ begin raise exception 'the audit log is append-only'; end $$;
 create trigger audit_append_only before update or delete on audit
