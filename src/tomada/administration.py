@@ -5,7 +5,7 @@ uses that address if somebody answers there, and starts the database for itself 
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -191,12 +191,13 @@ def _shown(account: Account) -> dict[str, object]:
     }
 
 
-async def verify_audit(settings: Settings, out: Out) -> int:
-    """`tomada audit verify`: a line per account; 0 if every chain holds, 1 if not."""
-    broken = 0
+async def verify_audit(settings: Settings, noted: Sequence[bytes], out: Out) -> int:
+    """`tomada audit verify`: a line per account, and per head noted earlier that is in no log; 0 if all is well."""
     async with _pool(settings) as pool:
-        for account in await manage.list_accounts(AccountStore(pool)):
-            verdict = await audit.verify(pool, account.id)
-            broken += bool(verdict.wrong)
-            out({"id": account.id, "rows": verdict.rows, "head": verdict.head, "wrong": verdict.wrong})
-    return 1 if broken else 0
+        verdicts = await audit.verify_all(pool)
+        unknown = await audit.unknown(pool, noted)
+    for account_id, verdict in verdicts.items():
+        out({"id": account_id, "rows": verdict.rows, "head": verdict.head, "wrong": verdict.wrong})
+    for hashed in unknown:
+        out({"noted": hashed.hex(), "wrong": "no log has a row with this hash any more"})
+    return 1 if unknown or any(verdict.wrong for verdict in verdicts.values()) else 0

@@ -10,7 +10,7 @@
     tomada accounts end-overlap ID
     tomada accounts suspend ID [--days D]
     tomada accounts resume ID
-    tomada audit verify
+    tomada audit verify [--noted HASH ...]
 
 Every command takes --data DIR; beside a server it must be the server's. What a program may want to read goes to
 standard output as JSON lines; logs and errors for people go to standard error. Exit status: 0 done, 1 refused or
@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     accounts.add_parser("list", parents=[anywhere], help="all integrators, one JSON line each")
     _add_changes(accounts, anywhere)
     audit = commands.add_parser("audit", help="the audit log").add_subparsers(dest="action", required=True)
-    audit.add_parser("verify", parents=[anywhere], help="check the chain of hashes")
+    verify = audit.add_parser("verify", parents=[anywhere], help="check the chain of hashes")
+    verify.add_argument("--noted", nargs="+", type=bytes.fromhex, default=[], metavar="HASH", help="heads from earlier")
     return parser
 
 
@@ -143,7 +144,7 @@ def _command(parsed: argparse.Namespace, settings: Settings) -> Coroutine[object
     if parsed.command == "serve":
         return _serve(settings)
     if parsed.command == "audit":
-        return administration.verify_audit(settings, _out)
+        return administration.verify_audit(settings, parsed.noted, _out)
     return _account_command(parsed, settings)
 
 

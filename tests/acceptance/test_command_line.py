@@ -162,6 +162,21 @@ def test_a_command_that_makes_a_new_directory_says_so(tmp_path: Path) -> None:
     assert "--data DIR or TOMADA_DATA_DIR" in note
 
 
+def test_heads_that_were_noted(tmp_path: Path) -> None:
+    """A head given back later is looked for: still there, or named with status 1; what is no hash is wrong usage."""
+    data = ["--data", str(tmp_path / "data")]
+    made = lines(tomada("accounts", "create", "Shop", *data))[0]
+    head = lines(tomada("audit", "verify", *data))[0]["head"]
+    lines(tomada("accounts", "limits", made["id"], "--instances", "3", *data))
+
+    assert [chain["rows"] for chain in lines(tomada("audit", "verify", "--noted", head, *data))] == [2]
+    other = head[:-2] + ("00" if head[-2:] != "00" else "ff")
+    done = tomada("audit", "verify", "--noted", head, other, *data)
+    assert done.returncode == 1
+    assert [json.loads(line).get("noted") for line in done.stdout.splitlines()] == [None, other]
+    assert tomada("audit", "verify", "--noted", "x", *data).returncode == 2
+
+
 def test_accounts_beside_a_server(product: Product) -> None:
     """What a command changes holds at once for the running server."""
     data = ["--data", str(product.data)]

@@ -167,7 +167,7 @@ class AccountStore:
 
 async def _insert(connection: Connection, row: NewAccountRow, actor: str) -> None:
     await connection.execute(_INSERT, *msgspec.structs.astuple(row))
-    await audit.append(connection, row.id, actor, "account_created", row.id, {"instances_max": row.instances_max})
+    await audit.append(connection, row.id, actor, audit.CREATED, row.id, {"instances_max": row.instances_max})
 
 
 async def _log(

@@ -51,19 +51,55 @@ create table audit (
     hash bytea not null,
     primary key (account_id, number)
 );
-create function audit_is_append_only() returns trigger language plpgsql as
-$$ begin raise exception 'the audit log is append-only'; end $$;
-create trigger audit_append_only before update or delete on audit
-    for each row execute function audit_is_append_only();
-create trigger audit_no_truncate before truncate on audit
-    for each statement execute function audit_is_append_only();
-
 -- The end of each chain: writers of one account take turns here, and a log that lost its latest rows is noticed.
 create table audit_head (
     account_id text primary key,
     number bigint not null default 0,
     hash bytea not null default '\x'
 );
+
+-- Rows are appended in turn and nothing else: the log moves its head, and the head goes nowhere but to the row that
+-- follows. Whoever owns the tables can take the triggers away; then verifying is what finds it.
+create function audit_is_append_only() returns trigger language plpgsql as
+$$ begin raise exception 'the audit log is append-only'; end $$;
+create trigger audit_append_only before update or delete on audit
+    for each row execute function audit_is_append_only();
+create trigger audit_no_truncate before truncate on audit
+    for each statement execute function audit_is_append_only();
+create trigger audit_head_starts_at_0 before insert on audit_head
+    for each row when (new.number <> 0 or new.hash <> '\x') execute function audit_is_append_only();
+create trigger audit_head_stays before delete on audit_head
+    for each row execute function audit_is_append_only();
+create trigger audit_head_no_truncate before truncate on audit_head
+    for each statement execute function audit_is_append_only();
+
+create function audit_moves_head() returns trigger language plpgsql as
+$$
+begin
+    update audit_head set number = new.number, hash = new.hash
+    where account_id = new.account_id and number = new.number - 1;
+    if not found then
+        raise exception 'the audit log is append-only: row % is not the next one', new.number;
+    end if;
+    return null;
+end
+$$;
+create trigger audit_moves_head after insert on audit
+    for each row execute function audit_moves_head();
+
+create function audit_head_follows() returns trigger language plpgsql as
+$$
+begin
+    if new.account_id <> old.account_id or new.number <> old.number + 1 or not exists (
+        select 1 from audit where account_id = new.account_id and number = new.number and hash = new.hash
+    ) then
+        raise exception 'the audit log is append-only: its head follows it';
+    end if;
+    return new;
+end
+$$;
+create trigger audit_head_follows before update on audit_head
+    for each row when (new is distinct from old) execute function audit_head_follows();
 
 -- Keys that integrators send with a create (accounts/idempotency.py). Real time: retries do not follow the sandbox.
 create table idempotency (
