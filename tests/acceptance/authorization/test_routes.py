@@ -4,6 +4,8 @@ The routes are read from the document of the running product, so a new route is 
 names those that ask for nothing; it may only shrink.
 """
 
+import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ OPEN_ROUTES_MAX = 2  # only ever lower this
 NOT_FOUND = (400, {"error": "Instance not found"})
 UNAUTHORIZED = ("Unauthorized", "unauthorized")  # on the wire, and under /v1
 MUST_SUBSCRIBE = (400, {"error": "To continue sending a message, you must subscribe to this instance again"})
+OPERATOR = "operator-token-of-the-authorization-tests"
 BODY = {
     "phone": "5511988887777",
     "message": "x",
@@ -75,7 +78,7 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A product of its own, because its clock is moved, and because it must hear many wrong credentials a minute."""
-    environment = {"TOMADA_FAILED_LOGINS_PER_MINUTE": "0"}
+    environment = {"TOMADA_FAILED_LOGINS_PER_MINUTE": "0", "TOMADA_OPERATOR_TOKEN": OPERATOR}
     with running(tmp_path_factory.mktemp("authorization") / "data", environment) as product:
         mine, theirs = product.create_account(), product.create_account()
         guarded = product.create_account("--client-token")
@@ -160,6 +163,7 @@ def test_partner_routes(world: World) -> None:
             {"Authorization": "Bearer"},
             {"Authorization": "Bearer tmd_" + "x" * 43},
             {"Authorization": f"Bearer {victim.token}"},
+            {"Authorization": f"Bearer {OPERATOR}"},
             {"Client-Token": "F" + "0" * 32 + "S"},
             {"Client-Token": victim.token},
         ):
@@ -174,15 +178,31 @@ def _is_unauthorized(world: World, route: Route, headers: dict[str, str]) -> Non
 
 
 def test_operator_routes(world: World) -> None:
-    """Each refuses a missing and a wrong credential, a partner's and an instance's token; nothing changes."""
+    """Each refuses a missing and a wrong credential, a partner's and an instance's token; nothing changes.
+
+    The operator's own token opens each, so none is shut just because there is no operator.
+    """
     before = _seen(world)
     assert world.of("operator")
     for route in world.of("operator"):
-        for token in ("", "wrong" * 8, world.mine.partner_token, world.victim.token):
+        for token in (
+            "",
+            "wrong" * 8,
+            OPERATOR[:-1],
+            f"{OPERATOR}x",
+            OPERATOR.upper(),
+            world.mine.partner_token,
+            world.victim.token,
+        ):
             _is_unauthorized(world, route, {"Authorization": f"Bearer {token}"})
         _is_unauthorized(world, route, {})
         _is_unauthorized(world, route, {"Client-Token": world.guarded.client_token or ""})
+        _is_unauthorized(world, route, {"Client-Token": OPERATOR})
     assert _seen(world) == before
+    for route in world.of("operator"):
+        with contextlib.suppress(json.JSONDecodeError):  # metrics are text; refusals never are
+            right = world.call(route, world.victim.id, world.victim.token, {"Authorization": f"Bearer {OPERATOR}"})
+            assert right[0] in (200, 201, 400, 404), (route, right)  # there is no account as in the path
 
 
 def test_partner_routes_on_instances(world: World) -> None:
@@ -240,6 +260,7 @@ def test_ended_and_deleted_instances(world: World) -> None:
 def test_no_credential_in_the_log(world: World) -> None:
     """After all these calls the product's log holds none of the credentials that were sent."""
     log = world.product.log.read_text()
+    assert OPERATOR not in log
     for account in (world.mine, world.theirs, world.guarded):
         for secret in (account.partner_token, account.client_token):
             assert secret is None or secret not in log
