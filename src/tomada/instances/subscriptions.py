@@ -4,8 +4,7 @@ What comes back is what the wire shows ({"id", "due"}); refusals are raised from
 of these returns, its change is committed: a 2xx is never sent before.
 """
 
-import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
@@ -77,18 +76,16 @@ async def batch_delete(
     terms: Terms,
     account_id: str,
     items: Sequence[BatchItem],
-    token_hashes: dict[str, bytes],
+    owned: Callable[[BatchItem], Awaitable[str]],
 ) -> list[BatchOutcome]:
     """Deletes up to BATCH_MAX instances, one after the other; a refusal stops none of the others.
 
-    `token_hashes` are the stored ones of the account's instances by id; a wrong token counts as an unknown instance.
+    `owned` gives the id of an item whose token fits an instance of the account, and raises NotFound for any other.
     """
     outcomes = []
     for item in items[:BATCH_MAX]:
         try:
-            if not hmac.compare_digest(token_hashes.get(item.id, b""), item.token_hash):
-                raise NotFound
-            await delete(store, terms, account_id, item.id)
+            await delete(store, terms, account_id, await owned(item))
             outcomes.append(BatchOutcome(item.id, deleted=True))
         except TomadaError as error:
             outcomes.append(BatchOutcome(item.id, deleted=False, error=error.message))

@@ -6,7 +6,8 @@ nudged, so that a deletion begins at once.
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -161,14 +162,8 @@ async def remove_many(request: AnyRequest) -> BatchResults:
     if not 1 <= len(body.instances) <= BATCH_MAX:
         raise BadInput(f"instances: from 1 to {BATCH_MAX} entries")
     items = [BatchItem(entry.id, token_hash(entry.token)) for entry in body.instances]
-    hashes = {}
-    for item in items:
-        try:
-            hashes[await _owned(request, item)] = item.token_hash
-        except NotFound:
-            continue
     outcomes = await subscriptions.batch_delete(
-        _parts(request).store, _parts(request).terms, account_of(request).id, items, hashes
+        _parts(request).store, _parts(request).terms, account_of(request).id, items, partial(_owned, request)
     )
     _parts(request).nudge()
     return BatchResults(outcomes)
