@@ -6,7 +6,8 @@ What was answered is held against what is seen afterwards, over HTTP and on the 
     C3  what answered 2xx to subscribe is paid for and serves, until somebody says something else
     C5  at the end of a story everything is let go, and nothing may be left: rows, files, processes, devices
 
-STORIES and STORY_SEED change length and dice; a failure prints the story as it was told.
+STORIES and STORY_SEED change length and dice. A failure prints the stories as they were told, each with what went wrong
+in it: the stage is not what it was, so telling one again may end otherwise, and then only that is reported at the end.
 """
 
 import itertools
@@ -93,6 +94,7 @@ def test_no_story_breaks_a_promise(stage: Product) -> None:
             max_examples=STORIES,
             stateful_step_count=STEPS,
             deadline=None,
+            verbosity=hypothesis.Verbosity.debug,  # each story is printed as it is told; see above
             database=None,
             phases=[hypothesis.Phase.generate],  # telling it shorter would take minutes
             suppress_health_check=list(hypothesis.HealthCheck),
