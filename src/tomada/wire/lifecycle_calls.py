@@ -6,7 +6,7 @@ nudged, so that a deletion begins at once.
 """
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
