@@ -13,6 +13,11 @@ When it may be stopped follows from how the library works inside:
   dereferences nil. So it is disconnected and abandoned: a thread, some memory and two or three file handles stay until
   the process ends. They are counted (`Counters`), and the machine asks to be recycled when there are many.
 
+Nothing ends a connect that the network leaves without an answer but the library itself, after a minute, and behind some
+proxies not even that. A stop waits for it, and whoever waits for the stop gives it `stop_wait_s` and lets it go on
+alone. For a first connect that is short: it is a round of codes, or it was given its minute before. For a later one it
+is DIAL_MAX_S: left earlier, it could log in beside its successor.
+
 Every start uses an id of its own, so an old client can never be mistaken for a new one.
 """
 
@@ -36,6 +41,7 @@ log = structlog.get_logger("tomada.engine")
 
 CALLS_WAIT_S = 1.0  # how long calls of other sessions wait at most for a start's first sign of life
 STARTS_WAIT_S = 5.0  # how long other starts wait for it
+DIAL_MAX_S = 65.0  # the library gives a connect up after 60 s through a proxy, sooner without
 DRAIN_QUIET_S = 0.05
 DRAIN_MAX_S = 2.0
 STOP_WAIT_S = 5.0
@@ -54,6 +60,9 @@ class Listener(Protocol):
 
     def on_event(self, code: int, data: bytes) -> None:
         """An event of the pump, serialized."""
+
+    def on_connect_failed(self, reason: str) -> None:
+        """The first connect failed, after `start` had returned."""
 
     def on_ended(self, reason: str) -> None:
         """The client ended without being asked to."""
@@ -83,6 +92,10 @@ class Clients:
         self._clients[client.uuid] = client
         return client
 
+    def left_behind(self) -> int:
+        """Rounds of QR codes and connects that were given up and keep a thread each."""
+        return self.counters.abandoned + sum(client.disconnecting for client in list(self._clients.values()))
+
     def forget(self, client: "Client") -> None:
         """Its callbacks go nowhere from now on."""
         self._clients.pop(client.uuid, None)
@@ -109,11 +122,14 @@ class Client:
     def __init__(self, clients: Clients, uuid: bytes, listener: Listener) -> None:
         self.uuid = uuid
         self.library = clients.library
+        self.disconnecting = False
         self._clients = clients
         self._listener = listener
         self._alive = Event()  # a first sign of life, or the end
         self._pumping = Event()
         self._ended = Event()
+        self._outcome = Lock()  # between the end of `start` and the end of the client: one of the two tells a failure
+        self._started = self._refused = False
         self._stopping = Lock()
         self._asked_to_stop = False
         self._abandoned = False
@@ -132,10 +148,16 @@ class Client:
         """It has the keys of an account and its pump runs."""
         return self.running and self._pumping.is_set()
 
+    @property
+    def stop_wait_s(self) -> float:
+        """How long to wait for `stop`; then it goes on alone."""
+        return STARTS_WAIT_S + 2 * ABANDON_WAIT_S + (DIAL_MAX_S if self._alive.is_set() else 0.0)
+
     def start(self, store: str, session_name: str, proxy_url: str | None) -> None:
         """Start and wait for a QR code, a handshake or the end; raises EngineRefused if it ended at once.
 
-        Returns without any of them after STARTS_WAIT_S: the network is slow, and the client goes on trying.
+        Returns without any of them after STARTS_WAIT_S: the network is slow, and the client goes on trying; should it
+        fail after all, its listener is told.
         """
         thread = Thread(target=self._live, args=(store, session_name, proxy_url), name=self.uuid.decode(), daemon=True)
         with self.library.gate.change() as change:
@@ -145,19 +167,23 @@ class Client:
             if not self._alive.wait(CALLS_WAIT_S):
                 change.open()
                 self._alive.wait(STARTS_WAIT_S - CALLS_WAIT_S)
-        if self._ended.is_set():
+        with self._outcome:
+            self._started = True
+        if self._refused:
             self._remove()
             raise EngineRefused(self._reason or "the engine ended at once")
 
     def stop(self) -> None:
-        """End it and wait until it is over (some seconds at most once it is connected); harmless when it is."""
+        """End it and wait until it is over: some seconds, and a connect under way; harmless when it is."""
         with self._stopping:
             self._asked_to_stop = True
             if self._removed:
                 return
             self._alive.wait(STARTS_WAIT_S)  # until its connect has begun, else it would connect after the disconnect
             if not self._ended.is_set():
+                self.disconnecting = True
                 self.library.disconnect(self.uuid)  # waits for a connect under way
+                self.disconnecting = False
                 self._alive.wait(ABANDON_WAIT_S)
                 if not self._pumping.wait(ABANDON_WAIT_S) and not self._ended.is_set():
                     self._abandon()
@@ -199,12 +225,15 @@ class Client:
 
     def _live(self, store: str, session_name: str, proxy_url: str | None) -> None:
         self._reason = self.library.run(self.uuid, store, session_name, proxy_url)
-        at_once = not self._alive.is_set()
-        self._ended.set()
-        self._alive.set()
-        if not at_once and not self._asked_to_stop:
+        with self._outcome:
+            alive = self._alive.is_set()
+            self._refused = not alive and not self._started
+            self._ended.set()
+            self._alive.set()
+        if not self._refused and not self._asked_to_stop:
+            tell = self._listener.on_ended if alive else self._listener.on_connect_failed
             with _logged():
-                self._listener.on_ended(self._reason)
+                tell(self._reason)
 
     def _drain(self) -> None:
         """Let the pump hand out what it holds: WhatsApp believes that these events arrived."""

@@ -41,9 +41,9 @@ class NeonizeEngine:
 
     def recycle_due(self) -> str | None:
         """Why this process should be replaced when convenient, or None."""
-        counters = self._clients.counters
-        if counters.abandoned >= self._limits.abandoned_max:
-            return f"{counters.abandoned} rounds of QR codes left a thread each"
-        if counters.started >= self._limits.started_max:
-            return f"{counters.started} starts left file handles open"
+        left, started = self._clients.left_behind(), self._clients.counters.started
+        if left >= self._limits.abandoned_max:
+            return f"{left} rounds of QR codes or connects left a thread each"
+        if started >= self._limits.started_max:
+            return f"{started} starts left file handles open"
         return None

@@ -122,7 +122,10 @@ class NeonizeSession:
         for timer in (self._login, self._name_timer):
             if timer is not None:
                 timer.cancel()
-        await self._in_thread(self._client.stop)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._in_thread(self._client.stop)), self._client.stop_wait_s)
+        except TimeoutError:
+            log.warning("connect_left_behind", instance=self._spec.instance_id)
 
     async def send(self, chat: str, content: Content) -> Sent:
         """Send one message; one at a time. Raises NotConnected (surely not sent), EngineRefused or OutcomeUnknown."""
@@ -195,6 +198,10 @@ class NeonizeSession:
             self._own_name = event.push_name
             if not event.push_name:
                 self._await_name(NAME_PAUSE_S)
+
+    def on_connect_failed(self, reason: str) -> None:
+        """The first connect took longer to fail than an opening waits."""
+        self._end(ConnectFailed(0, reason))
 
     def on_ended(self, reason: str) -> None:
         """The pump ended by itself: deaf from here on, whatever it looks like."""

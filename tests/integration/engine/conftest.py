@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.machines.bench import Bench, running_bench
+from tests.integration.machines.driven import Driven
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,14 @@ async def bench() -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="tomada-engine-") as folder:
         async with running_bench(Path(folder)) as made:
             yield made
+
+
+@pytest.fixture(scope="session")
+async def well(bench: Bench) -> AsyncIterator[Driven]:
+    """A machine for the faults that must not harm it."""
+    async with bench.machine("well", "--probe-deadline-s", "2", "--send-deadline-s", "2") as driven:
+        yield driven
+        assert await driven.end() == 0
 
 
 @pytest.fixture(autouse=True)

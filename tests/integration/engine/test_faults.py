@@ -6,7 +6,6 @@ it would take pytest with it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -16,14 +15,6 @@ from tests.integration.machines.bench import Bench
 from tests.integration.machines.driven import Driven, until
 from tomada.engine import port
 from tomada.machines.protocol import CloseSession, Probe, RequestPhoneCode, Send
-
-
-@pytest.fixture(scope="session")
-async def well(bench: Bench) -> AsyncIterator[Driven]:
-    """A machine for the faults that must not harm it."""
-    async with bench.machine("well", "--probe-deadline-s", "2", "--send-deadline-s", "2") as driven:
-        yield driven
-        assert await driven.end() == 0
 
 
 async def test_fault_1_starts_and_stops_among_calls(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tomada.engine import neonize_library
+from tomada.engine import neonize_client, neonize_library
 from tomada.engine.gate import Change, Gate
 from tomada.engine.neonize_client import Client, Clients
 from tomada.engine.neonize_library import OnEvent, OnLog, OnText
@@ -22,6 +22,7 @@ class FakeLibrary:
         self.on_qr, self.on_status, self.on_event = on_qr, on_status, on_event
         self.calls: list[str] = []
         self.stopped, self.disconnected = threading.Event(), threading.Event()
+        self.dialing = threading.Lock()  # held by a connect under way
         self.script: Callable[[bytes], str] = lambda _: ""
 
     def run(self, uuid: bytes, store: str, session_name: str, proxy_url: str | None) -> str:
@@ -35,8 +36,9 @@ class FakeLibrary:
         self.stopped.set()
 
     def disconnect(self, uuid: bytes) -> None:
-        """The connection is closed."""
-        self.calls.append("disconnect")
+        """The connection is closed, after a connect under way."""
+        with self.dialing:
+            self.calls.append("disconnect")
         self.disconnected.set()
 
 
@@ -58,6 +60,10 @@ class Heard:
         """An event."""
         self.told.append(f"event {code} {data.decode()}")
 
+    def on_connect_failed(self, reason: str) -> None:
+        """A first connect that failed late."""
+        self.told.append(f"failed {reason}")
+
     def on_ended(self, reason: str) -> None:
         """The end."""
         self.told.append(f"ended {reason}")
@@ -69,6 +75,13 @@ def clients() -> Iterator[Clients]:
     made = Clients(FakeLibrary)  # type: ignore[arg-type]
     yield made
     library_of(made).stopped.set()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for a fraction of a second."""
+    monkeypatch.setattr(neonize_client, "STARTS_WAIT_S", 0.05)
+    monkeypatch.setattr(neonize_client, "CALLS_WAIT_S", 0.02)
 
 
 def library_of(clients: Clients) -> FakeLibrary:
@@ -163,6 +176,72 @@ def test_a_first_connect_that_fails(clients: Clients) -> None:
     assert heard.told == []
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_first_connect_that_fails_late(clients: Clients) -> None:
+    """When the start had to return before its connect failed, the failure is told: nobody would hear of it else."""
+    library, heard = library_of(clients), Heard()
+    fail = threading.Event()
+
+    def script(_: bytes) -> str:
+        fail.wait(5)
+        return "i/o timeout"
+
+    library.script = script
+    client = started(clients, heard)
+    fail.set()
+    wait_for(lambda: bool(heard.told))
+    assert heard.told == ["failed i/o timeout"]
+    client.stop()
+    assert library.calls == ["stop"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stop_goes_on_until_a_connect_that_hangs_has_failed(clients: Clients) -> None:
+    """Whoever waits for it need not wait long; until then it counts as left behind, and then all is given back."""
+    library, heard = library_of(clients), Heard()
+    fail = threading.Event()
+
+    def script(_: bytes) -> str:
+        with library.dialing:
+            fail.wait(5)
+        return "i/o timeout"
+
+    library.script = script
+    client = started(clients, heard)
+    assert client.stop_wait_s < 2
+    stopping = threading.Thread(target=client.stop)
+    stopping.start()
+    wait_for(lambda: clients.left_behind() == 1)
+    fail.set()
+    stopping.join(5)
+    assert library.calls[-1] == "stop"
+    assert clients.left_behind() == 0
+    assert heard.told == []
+
+
+def test_a_session_that_is_being_connected_again_is_stopped_after_that(clients: Clients) -> None:
+    """Were it left before its connect is over, it could log in beside its successor, and one would lose."""
+    library, heard = library_of(clients), Heard()
+    dialing = threading.Event()
+
+    def script(uuid: bytes) -> str:
+        library.on_event(uuid, neonize_library.DEVICE, b"")
+        with library.dialing:
+            dialing.set()
+            time.sleep(0.2)
+            assert not library.stopped.is_set()
+        library.stopped.wait(5)
+        return ""
+
+    library.script = script
+    client = started(clients, heard)
+    dialing.wait(5)
+    assert client.stop_wait_s > neonize_client.DIAL_MAX_S
+    client.stop()
+    assert library.calls == ["disconnect", "stop"]
+    assert clients.left_behind() == 0
+
+
 def test_a_pump_that_ends_by_itself(clients: Clients) -> None:
     """The end of the thread without a stop is told, and no call is made on the client any more."""
     library, heard = library_of(clients), Heard()
@@ -180,10 +259,9 @@ def test_a_pump_that_ends_by_itself(clients: Clients) -> None:
     assert library.calls == ["stop"]
 
 
-def test_codes_under_another_name_are_not_shown(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("quick")
+def test_codes_under_another_name_are_not_shown(clients: Clients) -> None:
     """A round that began so slowly that another start came between may carry that one's name: it is given up."""
-    monkeypatch.setattr("tomada.engine.neonize_client.STARTS_WAIT_S", 0.05)
-    monkeypatch.setattr("tomada.engine.neonize_client.CALLS_WAIT_S", 0.02)
     library, slow, quick = library_of(clients), Heard(), Heard()
     go_on = threading.Event()
 
