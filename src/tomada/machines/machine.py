@@ -34,6 +34,7 @@ STOP_S = 5.0
 WELL_S = 60.0
 PENDING_EVENTS_MAX = 1000
 PENDING_BYTES_MAX = 16 << 20
+OPENINGS_MAX = 2  # at the same time: one that the machine starts, and one that is there when it has done so
 
 _decoder: msgspec.json.Decoder[protocol.FromMachine] = msgspec.json.Decoder(protocol.FromMachine)
 _encode = msgspec.json.Encoder().encode
@@ -83,6 +84,8 @@ class Machine:
         self.leaked_rounds = 0  # rounds of QR codes that ended without a phone: each leaks a thread in the engine
         self.recycle_due: str | None = None  # why the machine itself asks to be replaced when convenient
         self.stopping = False
+        self.killed = False  # whether we ended the present process for what it did or did not do
+        self.turns = asyncio.Semaphore(OPENINGS_MAX)
         self._dir = machine_dir
         self._launch = launch
         self._clock = clock
@@ -125,6 +128,7 @@ class Machine:
         """End this process now; the slot gets another."""
         if self._pipe is not None:
             log.warning("machine.killed", slot=self.slot, pid=self._pipe.pid, why=why)
+            self.killed = True
             self._pipe.kill()
 
     def recycle(self) -> None:
@@ -215,7 +219,7 @@ class Machine:
             return
         self._pipe = pipe
         self._ledger.machine_started()
-        self.leaked_rounds, self.recycle_due = 0, None
+        self.leaked_rounds, self.recycle_due, self.killed = 0, None, False
         why = "it closed its output"
         try:
             await self._converse(pipe)

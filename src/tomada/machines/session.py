@@ -7,10 +7,15 @@ under way, the newest decision wins, and a decision taken while a step runs is l
 Before each opening, in this order, because the queue of outgoing messages relies on it: the machine has told its
 journal, everything told of this instance is committed, and `opening` has been called. Only then is a message found in
 the state `sending` known to have no living sender.
+
+A machine starts its sessions one after another, and one that the network leaves without an answer takes seconds. So its
+sessions wait here for their turn, where a newer decision still reaches them, and the time that an opening may take runs
+from when its turn has come.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random  # noqa: TID251 - the type of what is passed in
 from typing import Protocol
 
@@ -106,8 +111,9 @@ class HostedSession:
 
     def machine_down(self) -> None:
         """Its machine's process is gone, and the engine's session with it."""
+        killed = self.machine is not None and self.machine.killed
         self._in_machine = self._must_close = False
-        self.happen(state_machine.MachineDied())
+        self.happen(state_machine.MachineDied(killed))
         self._changed.set()
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -259,6 +265,21 @@ class HostedSession:
             return
         if not await self._unless_changed(self._around.committed(self.instance_id)):
             return
+        async with self._turn(machine) as come:
+            if come:
+                await self._open_in_turn(machine)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, machine: Machine) -> AsyncIterator[bool]:
+        """A turn to open in this machine, for as long as the block; False if there was a new decision meanwhile."""
+        taking = asyncio.ensure_future(machine.turns.acquire())
+        try:
+            yield await self._unless_changed(taking)
+        finally:
+            if taking.done() and not taking.cancelled():
+                machine.turns.release()
+
+    async def _open_in_turn(self, machine: Machine) -> None:
         if not await self._unless_changed(asyncio.sleep(self._around.place_in_line_s(recovering=self._recovering))):
             return
         try:
@@ -299,7 +320,7 @@ class HostedSession:
         if self._open_at_s is not None:
             self._open_at_s = self._around.clock.monotonic_s() + pause_s
 
-    async def _unless_changed(self, awaited: Awaitable[None]) -> bool:
+    async def _unless_changed(self, awaited: Awaitable[object]) -> bool:
         """Wait, but not past a new decision; False if there was one."""
         work = asyncio.ensure_future(awaited)
         change = asyncio.ensure_future(self._changed.wait())

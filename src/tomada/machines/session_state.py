@@ -99,7 +99,9 @@ class Deaf(msgspec.Struct, frozen=True, tag="deaf"):
 
 
 class MachineDied(msgspec.Struct, frozen=True, tag="machine_died"):
-    """The process that ran the session is gone."""
+    """The process that ran the session is gone; `killed` by us, because it did not do as it was asked."""
+
+    killed: bool = False
 
 
 class AskedToPair(msgspec.Struct, frozen=True, tag="asked_to_pair"):
@@ -236,7 +238,7 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
         case Deaf() if state.running and state.condition == "connected":
             return _started_anew(state, "deaf", now_ms)
         case MachineDied() if state.running:
-            return _machine_died(state)
+            return _machine_died(state, happening)
         case AskedToPair() if not state.wanted and not state.pairing:
             return _change(state, condition="unpaired", reason=None, retry_after_ms=None, pairing=True), (OpenNow(),)
         case AskedToRestart() if state.running and state.condition == "connecting":
@@ -322,10 +324,12 @@ def _started_anew(state: SessionState, words: str, now_ms: int) -> Decision:
     return after, (OpenAfterFailure(failures),)
 
 
-def _machine_died(state: SessionState) -> Decision:
+def _machine_died(state: SessionState, died: MachineDied) -> Decision:
+    """It says nothing of WhatsApp, hence the orderly pace; unless we killed it: then the network may be the cause."""
     if not state.wanted:
         return _change(state, reason=WORDS["pairing_machine"], **_STOPPED), (Close(),)
-    return _change(state, condition="disconnected", reason=WORDS["machine"], **_STOPPED), (OpenNow(),)
+    after = _change(state, condition="disconnected", reason=WORDS["machine"], **_STOPPED)
+    return after, (OpenAfterFailure(0) if died.killed else OpenNow(),)
 
 
 def _failures(state: SessionState, now_ms: int) -> int:

@@ -21,8 +21,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     probe_retry_s: float = 10.0
     probe_timeout_s: float = 15.0
 
-    open_timeout_s: float = 60.0  # the engine starts sessions one after another
-    close_timeout_s: float = 30.0
+    open_timeout_s: float = 60.0  # from its turn on; the engine needs 5 s if the network does not answer
+    close_timeout_s: float = 90.0  # the engine cannot end a connect under way, which lasts up to 60 s in such a network
     send_timeout_s: float = 10.0  # until the machine has taken a message, not until it is sent
     phone_code_timeout_s: float = 20.0
     logout_timeout_s: float = 20.0

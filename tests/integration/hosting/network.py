@@ -1,10 +1,12 @@
 """A sandbox process and its control routes, for tests of the host with the real engine."""
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -47,6 +49,54 @@ class Network:
         """When clients connected, epoch milliseconds."""
         times: list[int] = (await self.call("GET", "faults"))["connects"]["timesMs"]
         return times
+
+
+class Relay:
+    """A way to a proxy that can be made to accept and stay silent, like a network that neither answers nor refuses."""
+
+    def __init__(self, proxy: str) -> None:
+        to = urlsplit(proxy)
+        self._to = (to.hostname, to.port)
+        self._answers = asyncio.Event()
+        self._answers.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.url = ""
+
+    def silent(self) -> None:
+        """Every connection is cut, and new ones get no answer."""
+        self._answers.clear()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def well(self) -> None:
+        """Answer again, also those that have waited."""
+        self._answers.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Relay"]:
+        """It listens for the time of the block."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = "http://{}:{}".format(*server.sockets[0].getsockname())
+        async with server:
+            yield self
+            self.silent()
+            self.well()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        await self._answers.wait()
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection(*self._to)
+            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        self._writers.discard(writer)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 @contextlib.asynccontextmanager

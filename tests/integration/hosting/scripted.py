@@ -4,7 +4,7 @@ It is a program of its own with nothing of Tomada in it, so it also shows that o
 What it does is written in files under --script-dir, read anew each time:
 
     machine            `old-version`, `mute`, `exit`: how the process starts (default: well)
-    <instance>         `refuse`, `fail`, `silent`, `deaf`: how its session behaves (default: well)
+    <instance>         `refuse`, `fail`, `silent`, `slow`, `deaf`: how its session behaves (default: well)
     log                what it was asked, a line each: seconds, pid, command, instance (written by it)
 
 A session whose store file is there connects; without one it shows QR codes. A text that is sent may be an order:
@@ -23,6 +23,7 @@ from typing import Any
 
 FOLDER = Path(sys.argv[sys.argv.index("--machine-dir") + 1])
 SCRIPT = Path(sys.argv[sys.argv.index("--script-dir") + 1])
+SLOW_S = 0.3
 CONNECTED = {"type": "connected", "phone": "5511", "lid": "77", "push_name": "Ana", "is_business": False}
 
 
@@ -96,6 +97,8 @@ class Sessions:
         script = mode(instance_id)
         if script == "refuse":
             return {"error": "no way to WhatsApp"}
+        if script == "slow":
+            time.sleep(SLOW_S)  # and all else waits, as starts do for each other in the engine
         store = self.stores[instance_id] = command["spec"]["store"]
         if script == "fail":
             self.event(instance_id, {"type": "connect_failed", "code": 503, "reason": "busy"})

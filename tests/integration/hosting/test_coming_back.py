@@ -95,6 +95,42 @@ async def test_a_machine_that_keeps_failing_is_tried_ever_more_slowly(hosting: H
     assert 3 <= restarts <= 7  # pauses of 0, then 0.05-0.1, 0.1-0.2, 0.2-0.4, 0.4-0.8 ... seconds
 
 
+async def test_openings_wait_for_their_turn_and_not_for_their_deadline(hosting: Hosting) -> None:
+    """A machine that starts its sessions slowly, one after another, is not overrun: none is late, none is killed."""
+    hosting.settings = msgspec.structs.replace(
+        hosting.settings, instances_per_machine=30, open_timeout_s=2.0, close_timeout_s=1.0
+    )
+    hosting.new_host()
+    names = [f"i{number}" for number in range(20)]  # 6 s in all, three times the deadline of each
+    for name in names:
+        await hosting.instance(name, "connected")
+        hosting.behave(name, "slow")
+
+    await hosting.host.start()
+
+    await hosting.connected(*names, within_s=30)
+    assert hosting.host.figures().machine_restarts == 0
+    assert len(hosting.asked("open_session")) == len(names)
+
+
+async def test_a_session_that_waits_for_its_turn_heeds_what_is_asked_of_it(hosting: Hosting) -> None:
+    """Disconnected by request while others are being started: it is not opened any more, and nobody waits for that."""
+    hosting.settings = msgspec.structs.replace(hosting.settings, instances_per_machine=30)
+    hosting.new_host()
+    names = [f"i{number}" for number in range(10)]
+    for name in names:
+        await hosting.instance(name, "connected")
+        hosting.behave(name, "slow")
+    await hosting.host.start()
+    await until(lambda: len(hosting.asked("open_session")) == 1)
+
+    assert not await hosting.control.logout(names[-1])  # nobody at WhatsApp could be told
+
+    assert len(hosting.asked("open_session")) < len(names) - 1
+    await hosting.connected(*names[:-1], within_s=30)
+    assert not hosting.asked("open_session", names[-1])
+
+
 async def test_a_session_that_fails_backs_off_and_never_gives_up(hosting: Hosting) -> None:
     """Refused and failing sessions are shown as failed, with words, and connected once that is possible."""
     await hosting.instance("a", "connected")

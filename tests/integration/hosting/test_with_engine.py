@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from tests.children import children_of
-from tests.integration.hosting.hosting import Hosting, until
-from tests.integration.hosting.network import Network, running_network
+from tests.integration.hosting.hosting import Hosting, running, until
+from tests.integration.hosting.network import Network, Relay, running_network
 from tomada.engine import port
 from tomada.machines.control import QrCode
 from tomada.machines.machine import Launch
@@ -170,6 +170,30 @@ async def test_s3_a_deaf_session_is_restarted(node: Hosting, network: Network) -
     await until(lambda: node.host.figures().deaf_restarts == 1, 60)
     await node.connected("a", within_s=20)
     assert node.events.kinds("a").count("Connected") == 2
+
+
+@pytest.mark.slow
+async def test_s2_an_outage_without_an_answer_kills_no_machine(pool: Pool, tmp_path: Path, network: Network) -> None:
+    """Connects hang, so the engine starts a session every 5 s at best: that is waited for, and then all come back."""
+    settings = HostSettings(instances_per_machine=7, open_timeout_s=12.0, close_timeout_s=6.0)
+    async with Relay(network.ready.proxy).running() as relay:
+        way = {"HTTPS_PROXY": relay.url, "https_proxy": relay.url}
+        command = tuple(machine_command(network.ready, ["--machine-dir", "{dir}"]))
+        launch = Launch(command, {**os.environ, **machine_environment(network.ready), **way})
+        node = Hosting(pool, tmp_path, settings, launch)
+        names = ["a", "b", "c", "d", "e", "f"]
+        async with running(node):
+            await paired(node, network, *names)
+        relay.silent()
+        node.new_host()
+        async with running(node):
+            await asyncio.sleep(settings.open_timeout_s + settings.close_timeout_s + 5)  # the length of the outage
+            await until(lambda: all(node.host.sessions[name].state.running for name in names), 60)
+            relay.well()
+
+            await node.connected(*names, within_s=30)
+            assert node.host.figures().machine_restarts == 0
+    assert children_of(tmp_path) == []
 
 
 @pytest.mark.slow

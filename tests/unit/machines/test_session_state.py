@@ -79,6 +79,7 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("deaf", paired(), sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(0),)),
     ("deaf again", FRESH, sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(4),)),
     ("machine dies", paired(), sm.MachineDied(), "disconnected", True, (sm.OpenNow(),)),
+    ("machine killed by us", paired(), sm.MachineDied(killed=True), "disconnected", True, (sm.OpenAfterFailure(0),)),
     ("machine dies meanwhile", WAITING, sm.MachineDied(), "failed", True, ()),
     # WhatsApp's last words
     ("logged out", paired(), port.LoggedOut("unlinked"), "logged_out", False, (sm.Close(), sm.EraseKeys())),
