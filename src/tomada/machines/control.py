@@ -191,6 +191,7 @@ class SessionControl:
         if not state.pairing:
             raise Unavailable(state.reason or "The round of QR codes ended, please ask again")
         if not fresh():
+            session.happen(state_machine.NoCode())
             raise MachineTimeout("No QR code came in time, please ask again")
         return session.code
 

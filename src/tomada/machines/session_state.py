@@ -108,6 +108,10 @@ class AskedToPair(msgspec.Struct, frozen=True, tag="asked_to_pair"):
     """Somebody asked for a QR code or a pairing code."""
 
 
+class NoCode(msgspec.Struct, frozen=True, tag="no_code"):
+    """A round of QR codes showed none in time."""
+
+
 class AskedToRestart(msgspec.Struct, frozen=True, tag="asked_to_restart"):
     """Somebody called restart, or restore-session on a session that is not connected."""
 
@@ -117,7 +121,17 @@ class Forgotten(msgspec.Struct, frozen=True, tag="forgotten"):
 
 
 Internal = (
-    Boot | Opening | Opened | OpenFailed | GraceOver | Deaf | MachineDied | AskedToPair | AskedToRestart | Forgotten
+    Boot
+    | Opening
+    | Opened
+    | OpenFailed
+    | GraceOver
+    | Deaf
+    | MachineDied
+    | AskedToPair
+    | NoCode
+    | AskedToRestart
+    | Forgotten
 )
 Happening = port.EngineEvent | Internal
 
@@ -246,6 +260,8 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
         case AskedToRestart() if state.wanted and state.condition != "banned":
             return _change(state, condition="connecting", reason=WORDS["restart"], **_STOPPED), (OpenNow(),)
         case AskedToRestart() if state.pairing:
+            return _change(state, **_STOPPED), (Close(),)
+        case NoCode() if state.pairing and state.running:  # else it still waits for its turn to be opened
             return _change(state, **_STOPPED), (Close(),)
         case Forgotten():
             return _unpaired(state, "unpaired", WORDS["unlinked"]), (Close(), EraseKeys())

@@ -64,6 +64,20 @@ async def test_a_round_that_fails_or_stays_silent_says_so_in_time(hosting: Hosti
             await hosting.control.qr("b")
 
 
+async def test_a_round_without_a_code_is_over_and_the_next_call_starts_another(hosting: Hosting) -> None:
+    """A round that the engine never began to show (a hanging network) must not stand in the way of the next."""
+    await hosting.instance("a")
+    hosting.behave("a", "silent")
+    await hosting.host.start()
+    with pytest.raises(MachineTimeout):
+        await hosting.control.qr("a")
+    assert not (await hosting.control.status("a")).pairing
+    hosting.behave("a", "well")
+
+    assert isinstance(await hosting.control.qr("a"), QrCode)
+    assert len(hosting.asked("close_session", "a")) == 1
+
+
 async def test_logging_out_unlinks_forgets_and_tells(hosting: Hosting) -> None:
     """Unlinked at WhatsApp, keys gone, row unpaired, and LoggedOut goes the way of events; twice is fine."""
     await hosting.instance("a", "connected")

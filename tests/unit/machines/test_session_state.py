@@ -40,6 +40,9 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("round refused", PAIRING, sm.OpenFailed("no network"), "unpaired", False, (sm.Close(),)),
     ("machine dies in it", PAIRING, sm.MachineDied(), "unpaired", False, (sm.Close(),)),
     ("restart ends the round", PAIRING, sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
+    ("no code in time", PAIRING, sm.NoCode(), "unpaired", False, (sm.Close(),)),
+    ("no code as it is not open yet", SessionState(pairing=True), sm.NoCode(), "unpaired", False, ()),
+    ("no code, for a phone was quicker", paired("connecting"), sm.NoCode(), "connecting", True, ()),
     # boot
     ("boot", paired("connected", running=False), sm.Boot(), "connecting", True, (sm.OpenNow(),)),
     ("boot unpaired", SessionState(), sm.Boot(), "unpaired", False, ()),
