@@ -5,8 +5,9 @@
          └── on_event ◀── Lanes ◀─────────────────────────┘
 
 Start, in this order: leftovers of a killed host are waited for (their slots' locks); machines start, first those whose
-journal holds something; when these have told it, every wanted session is opened, at the orderly pace. Two paces exist,
-one for starts of ours and one for failures: backoff.py says why.
+journal holds something; every wanted session is opened, at the orderly pace, but one of which journals hold something
+when these have told it, however long that takes. Two paces exist, one for starts of ours and one for failures:
+backoff.py says why.
 
 Guarantees, and what each rests on:
 - An event with a journal number is acknowledged when `on_event` has returned for it and for all before it, never
@@ -111,6 +112,7 @@ class Host:
         self._orderly = backoff.Pace(self.settings.orderly_burst)
         self._recovery = backoff.Pace()
         self._openings = self._recoveries = self._restarts_of_gone = 0
+        self._telling: dict[str, list[asyncio.Task[None]]] = {}  # instance -> the journals of earlier lives to be told
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -123,16 +125,16 @@ class Host:
             self._host(one)
         slots = self.folders.slots()
         await asyncio.gather(*(until_unlocked(self.folders.machine(slot), LEFTOVER_S) for slot in slots))
-        telling = [self._start_machine(slot) for slot in slots if self.folders.has_journal(slot)]
+        telling = [self._tell_journal(slot, instances) for slot in slots if (instances := self.folders.journaled(slot))]
         while len(self.machines) * self.settings.instances_per_machine <= len(wanted):
             self._start_machine()  # one place more than needed: the first QR code does not wait for a process
-        await self._journals_told(telling)
         for session in list(self.sessions.values()):
             session.happen(state_machine.Boot())
             session.start()
         self._tasks = [
             asyncio.create_task(probe_for_ever(self), name="probe sessions"),
             asyncio.create_task(self._tend_for_ever(), name="tend machines"),
+            *telling,
         ]
 
     async def stop(self) -> None:
@@ -215,7 +217,9 @@ class Host:
         self.lanes.add(instance_id, work)
 
     async def committed(self, instance_id: str) -> None:
-        """Wait until everything told of an instance is committed."""
+        """Wait until everything that journals hold of an instance is told, and everything told is committed."""
+        for telling in self._telling.get(instance_id, ()):
+            await asyncio.shield(telling)
         await self.lanes.idle(instance_id)
 
     def place_in_line_s(self, *, recovering: bool) -> float:
@@ -270,14 +274,12 @@ class Host:
         machine.start()
         return machine
 
-    async def _journals_told(self, machines: list[Machine]) -> None:
-        """A slot that stays silent must not keep every other session waiting, hence the limit."""
-        waiting = [asyncio.ensure_future(machine.until_ready()) for machine in machines]
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=self.settings.replay_wait_s)
-            for task in late:
-                task.cancel()
-                log.error("host.journal_not_told", slots=[machine.slot for machine in machines if not machine.ready])
+    def _tell_journal(self, slot: int, instances: set[str]) -> asyncio.Task[None]:
+        """Start the machine of a slot; the task is done when it has told what its journal holds of these instances."""
+        telling = asyncio.create_task(self._start_machine(slot).until_ready(), name=f"journal {slot}")
+        for instance_id in instances:
+            self._telling.setdefault(instance_id, []).append(telling)
+        return telling
 
     def _told(self, machine: Machine, told: Told) -> None:
         """What a machine told: first the state (so that a receiver who asks sees it), then the event itself."""

@@ -29,6 +29,5 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     qr_timeout_s: float = 10.0
     drain_timeout_s: float = 10.0  # for events of an instance that is removed to be committed
 
-    replay_wait_s: float = 20.0  # at boot: for journals to be told before sessions open; a sick slot is not waited for
     tend_s: float = 1.0
     leaked_rounds_idle_max: int = 20  # each leaks a thread: a machine without sessions is recycled past this

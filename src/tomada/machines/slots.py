@@ -39,6 +39,15 @@ class Poisoned(msgspec.Struct, frozen=True):
     event: EngineEvent
 
 
+class _Line(msgspec.Struct, frozen=True):
+    """What must be known of a line of a journal."""
+
+    instance_id: str
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
 class Folders:
     """Where things are under one data directory."""
 
@@ -56,17 +65,19 @@ class Folders:
             return []
         return sorted(int(path.name) for path in self._machines.iterdir() if path.name.isdecimal() and path.is_dir())
 
-    def has_journal(self, slot: int) -> bool:
-        """Whether the slot's journal holds an event, which must be told before its instance goes on.
+    def journaled(self, slot: int) -> set[str]:
+        """The instances of which the slot's journal holds events, which must be told before these go on.
 
         How a machine keeps its place in the file is its own affair; an event is a line with a JSON object, as it is
-        told, and the file holds few lines before the first that is not acknowledged.
+        told. Some of these may be acknowledged already.
         """
+        found = set()
         for path in self.machine(slot).glob("journal*"):
             with path.open("rb") as file:
-                if b"{" in file.read(4096):
-                    return True
-        return False
+                for line in file:
+                    with contextlib.suppress(msgspec.DecodeError):  # no event, or cut off and told to nobody
+                        found.add(_decode_line(line).instance_id)
+        return found
 
     def instance(self, instance_id: str) -> Path:
         """The directory of an instance (not made). ValueError for an id that is no plain name."""

@@ -4,6 +4,7 @@ It is a program of its own with nothing of Tomada in it, so it also shows that o
 What it does is written in files under --script-dir, read anew each time:
 
     machine            `old-version`, `mute`, `exit`: how the process starts (default: well)
+    machine-<slot>     `exit`: the same for one slot
     <instance>         `refuse`, `fail`, `silent`, `slow`, `deaf`: how its session behaves (default: well)
     log                what it was asked, a line each: seconds, pid, command, instance (written by it)
 
@@ -169,7 +170,7 @@ def received(wa_id: str) -> dict[str, Any]:
 
 def main() -> None:
     """Lock the folder, greet, tell again, then answer until the end of the input."""
-    if mode("machine") == "exit":
+    if "exit" in (mode("machine"), mode(f"machine-{FOLDER.name}")):
         sys.exit(3)
     lock = (FOLDER / "lock").open("a")
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -74,6 +74,35 @@ async def test_a_killed_hosts_journals_are_told_before_any_session_opens(hosting
     await until(lambda: hosting.journals() == 0)
 
 
+async def test_a_session_waits_for_a_journal_that_cannot_be_told_and_others_do_not(hosting: Hosting) -> None:
+    """However long its slot takes: what it says was sent would be sent again by a session that is opened before."""
+    for name in ("a", "b", "c"):
+        await hosting.instance(name, "connected")
+    await hosting.host.start()
+    await hosting.connected("a", "b", "c")
+    hosting.events.gate.clear()
+    await hosting.order("a", "!tell 5")
+    await until(lambda: hosting.journals() == 5)
+    await hosting.host.stop()
+    slot = next(path.parent for path in hosting.data.glob("machines/*/journal") if '"a"' in path.read_text())
+    slot.rename(slot.with_name("7"))
+    hosting.events.gate.set()
+    hosting.behave("machine-7", "exit")
+
+    await hosting.new_host().start()
+    await hosting.connected("c")
+    await until(lambda: hosting.host.machines[7].restarts >= 3)
+    machine = hosting.host.sessions["a"].machine
+    assert machine is not None
+    assert machine.ready  # it is not for its own machine that it waits
+    assert len(hosting.asked("open_session", "a")) == 1
+    assert hosting.events.texts("a") == []
+    hosting.behave("machine-7", "well")
+
+    await hosting.connected("a")
+    assert hosting.events.texts("a") == [f"m{number}" for number in range(5)]
+
+
 async def test_a_pairing_that_was_never_written_down_is_found_in_the_journal(hosting: Hosting) -> None:
     """Killed between the phone's scan and our row: the next start makes the session wanted and connects it."""
     await hosting.instance("a")
