@@ -64,7 +64,8 @@ async def _probe(session: HostedSession, host: Probed) -> None:
     state, machine = session.state, session.machine
     alive = machine is None or machine.stalled or await _alive(session, host)
     if session.state.connected_ms != state.connected_ms:
-        return  # it is another connection by now
+        session.probe_due_s = 0.0
+        return  # it is another connection by now, with a first date of its own
     if alive:
         session.probes_failed = 0
         session.probe_due_s = host.clock.monotonic_s() + _interval_s(host)
