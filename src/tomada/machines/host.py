@@ -297,8 +297,7 @@ class Host:
             return
         if session is None:
             session = self._host(store.StoredSession(told.instance_id, 0, state_machine.SessionState(), True))
-            if self._tasks:  # else start() starts it
-                session.start()
+            session.start()
         if not session.state.wanted:
             session.machine = machine
             session.replayed(told.event)
@@ -328,6 +327,9 @@ class Host:
     def _hosted_by_slot(self) -> Counter[int]:
         return Counter(session.machine.slot for session in self.sessions.values() if session.machine is not None)
 
+    def _empty(self, machine: Machine) -> bool:
+        return not self._hosted_by_slot()[machine.slot] and not machine.pending
+
     async def _tend_for_ever(self) -> None:
         """Keep one place free, let surplus machines go, renew those that leaked."""
         while True:
@@ -344,7 +346,7 @@ class Host:
                 await self.let_go(session)  # unpaired, nobody is at it, and its row is written: that says all there is
         hosted = self._hosted_by_slot()
         per_machine = self.settings.instances_per_machine
-        empty = [machine for machine in self.machines.values() if not hosted[machine.slot] and not machine.pending]
+        empty = [machine for machine in self.machines.values() if self._empty(machine)]
         if all(hosted[machine.slot] >= per_machine for machine in self.machines.values()):
             self._start_machine()
         pairing = {session.machine for session in self.sessions.values() if session.state.pairing}
@@ -356,9 +358,9 @@ class Host:
             await self._retire(surplus)
 
     async def _retire(self, machine: Machine) -> None:
-        """End a machine that hosts nobody. Its slot may be used again."""
-        if not machine.ready:
-            return  # its journal may not be told yet
+        """End a machine, unless it has been given something to do meanwhile. Its slot may be used again."""
+        if not machine.ready or not self._empty(machine):
+            return  # not ready: its journal may not be told yet
         machine.stopping = True
         await machine.stop()
         self._restarts_of_gone += machine.restarts

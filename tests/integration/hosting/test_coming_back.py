@@ -17,6 +17,7 @@ from tests.integration.hosting.hosting import Hosting, alive, until
 from tomada.errors import NotConnected, OutcomeUnknown, Refused
 from tomada.machines.control import QrCode
 from tomada.machines.host import Host
+from tomada.machines.machine import Machine
 
 
 async def test_boot_brings_back_every_wanted_session_and_nothing_else(hosting: Hosting) -> None:
@@ -305,6 +306,36 @@ async def test_machines_that_host_nobody_go_but_for_one(hosting: Hosting) -> Non
         await hosting.control.remove(name)
 
     await until(lambda: len(hosting.host.machines) == 1)
+
+
+async def test_a_surplus_machine_that_is_given_a_session_stays(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Surplus machines stop one after another, in seconds; a QR code may be asked of the next one meanwhile."""
+    hosting.settings = msgspec.structs.replace(hosting.settings, tend_s=3600.0)  # tended when the test says so
+    hosting.new_host()
+    for name in ("a", "b", "c", "d", "e", "f"):
+        await hosting.instance(name, "connected" if name < "e" else None)
+    await hosting.host.start()
+    await hosting.connected("a", "b", "c", "d")
+    for name in ("a", "b", "c", "d"):
+        await hosting.control.remove(name)
+    await until(lambda: not hosting.host.figures().events_waiting)
+    stop = Machine.stop
+
+    async def while_others_ask(machine: Machine) -> None:
+        for name in ("e", "f"):
+            assert isinstance(await hosting.control.qr(name), QrCode)
+        await stop(machine)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Machine, "stop", while_others_ask)
+        await hosting.host._tend()
+
+    given = {session.machine for session in hosting.host.sessions.values()}
+    assert given == set(hosting.host.machines.values())
+    assert len(given) == 2
+    assert all(session.state.pairing for session in hosting.host.sessions.values())
 
 
 async def test_a_session_that_is_being_let_go_is_not_asked_any_more(hosting: Hosting) -> None:
