@@ -26,6 +26,7 @@ from tomada.engine.port import EngineEvent
 log = structlog.get_logger(__name__)
 
 POISONED_BYTES_MAX = 256 << 20
+LOCKS = Path("/proc/locks")
 _INSTANCE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -161,14 +162,24 @@ async def until_unlocked(machine_dir: Path, timeout_s: float) -> bool:
 
 
 def _kill_holder(fd: int) -> None:
-    """SIGKILL to the process that locked this file, as the kernel names it. Linux only."""
-    inode = f":{os.fstat(fd).st_ino}"
+    """SIGKILL to the process that locked this file, as the kernel names it, and that has it open. Linux only."""
+    lock = os.fstat(fd)
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/locks").read_text().splitlines():
+        for line in LOCKS.read_text().splitlines():
             fields = line.split()  # `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`
-            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(inode) and int(fields[4]) > 0:
+            locked = len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{lock.st_ino}")
+            if locked and _has_open(int(fields[4]), lock):
                 log.error("machine.forgotten_killed", pid=int(fields[4]))
                 os.kill(int(fields[4]), signal.SIGKILL)
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Whether a process has this very file open: its number alone may be that of a file on another filesystem."""
+    for path in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):  # closed this moment
+            if os.path.samestat(path.stat(), file):
+                return True
+    return False
 
 
 def _private(folder: Path) -> Path:
