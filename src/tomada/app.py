@@ -153,8 +153,12 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
 
 
 async def _machine_launch(ground: Ground) -> tuple[Launch, str]:
-    """How machines are started, and the sandbox's control URL (empty without it)."""
-    environment = dict(os.environ) | ENGINE_ENVIRONMENT
+    """How machines are started, and the sandbox's control URL (empty without it).
+
+    They take what they need as arguments; our own settings, with keys and the database's password, are not theirs.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOMADA_")}
+    environment |= ENGINE_ENVIRONMENT
     if not ground.settings.sandbox:
         return Launch((sys.executable, "-m", "tomada.machines.process", *MACHINE), environment), ""
     sandbox = await start_sandbox(ground.settings.data_path / "sandbox")

@@ -4,10 +4,12 @@ Real: everything (server, PostgreSQL, engine, Signal encryption, protocol); the 
 Oracle: what the receiver's own record says, and what the simulated phones show.
 """
 
+import psutil
 import pytest
 
 from tests.acceptance.hooks import Hooks
 from tests.acceptance.product import Account, Instance, Phone, Product, wait_for
+from tests.acceptance.remains import machines_of
 
 SHOP = "5511999990001"
 STORE = "5511999990002"
@@ -37,6 +39,17 @@ def test_the_phone_shows_the_session_name(shop: tuple[Instance, Phone], store: t
     """`sessionName` is what linked devices shows; without one it is the instance's name."""
     assert [device["name"] for device in shop[1].linked_devices()] == ["Acme Sales"]
     assert [device["name"] for device in store[1].linked_devices()] == ["Store"]
+
+
+def test_a_machine_knows_nothing_of_our_settings(product: Product, shop: tuple[Instance, Phone]) -> None:
+    """The engine is a foreign library: the keys and the database's address are not in its process's environment."""
+    environment = psutil.Process(product.pid).environ()
+    assert any(name.startswith("TOMADA_") for name in environment)
+
+    machines = machines_of(product, shop[0].id)
+
+    assert machines
+    assert not [name for machine in machines for name in machine.environ() if name.startswith("TOMADA_")]
 
 
 def test_connecting_tells_the_integrator(
