@@ -1,5 +1,6 @@
 """Nothing is left behind: no process, no port, no temporary file, whether we are asked to stop or killed."""
 
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,26 @@ def socket_dir(product: Product) -> Path:
     return Path(parse_qs(urlsplit(dsn).query)["host"][0])
 
 
-def shared_memory_of(pids: set[int]) -> list[str]:
+def family_of(product: Product) -> list[psutil.Process]:
+    """All processes of the product but the main one."""
+    return psutil.Process(product.pid).children(recursive=True)
+
+
+def segments_of(family: list[psutil.Process]) -> set[str]:
     """System V segments made by these processes, which a killed PostgreSQL could leave."""
+    pids = {process.pid for process in family}
     segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
-    return [segment[1] for segment in segments if int(segment[4]) in pids]
+    return {segment[1] for segment in segments if int(segment[4]) in pids}
+
+
+def memory_files_of(family: list[psutil.Process]) -> set[Path]:
+    """The files in /dev/shm that these processes have in their memory: PostgreSQL's other kind of shared memory."""
+    found = set()
+    for process in family:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended this moment
+            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            found |= {Path(line.split(maxsplit=5)[5]) for line in lines if " /dev/shm/" in line}
+    return found
 
 
 def product_with_temporary_directory(tmp_path: Path) -> tuple[Product, Path]:
@@ -49,7 +66,7 @@ def test_nothing_is_left(tmp_path: Path, how: Callable[[Product], object]) -> No
     pairing = account.create_instance()
     assert pairing.get("qr-code").status == 200
     pairing.send_text("5511999990011", "waits")
-    family = psutil.Process(product.pid).children(recursive=True)
+    family = family_of(product)
     ports = {
         connection.laddr.port
         for process in family
@@ -74,12 +91,18 @@ def test_what_a_kill_leaves_is_gone_after_the_next_stop(tmp_path: Path) -> None:
     product, temporary = product_with_temporary_directory(tmp_path)
     product.start()
     sockets = socket_dir(product)
-    family = {child.pid for child in psutil.Process(product.pid).children(recursive=True)}
+    family = family_of(product)
+    segments, files = segments_of(family), memory_files_of(family)
+    assert segments
+    assert files
     product.kill()
 
     product.start()
+    family += family_of(product)
+    files |= memory_files_of(family)
     assert product.stop() == 0
 
     assert list(temporary.iterdir()) == []
     assert not sockets.exists()
-    assert shared_memory_of(family) == []
+    assert not segments_of(family)
+    assert not [file for file in files if file.exists()]
