@@ -22,6 +22,7 @@ import pytest
 
 from tests.acceptance.hooks import Hooks
 from tests.acceptance.product import Instance, Phone, Product, wait_for
+from tests.acceptance.remains import machines_of
 
 KILLS = int(os.environ.get("KILLS", "30"))
 SEED = int(os.environ.get("KILL_SEED", "20261123"))
@@ -94,23 +95,30 @@ def victims(product: Product) -> dict[str, list[psutil.Process]]:
 
 
 def kill_one(product: Product, dice: random.Random) -> str:
-    """kill -9 a random process of a random kind; starts the main process again if it was that."""
+    """kill -9 a random process of a random kind, which is gone then; starts the main process again if it was that."""
     kind = dice.choice(["main", "machine", "postgresql"])
     if kind == "main":
         product.kill()
         product.start()
         return kind
-    members = victims(product)[kind]
-    if members:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            dice.choice(members).send_signal(signal.SIGKILL)
+
+    def strike() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            victim = dice.choice(victims(product)[kind])
+            victim.send_signal(signal.SIGKILL)
+            victim.wait(BACK_S)
+            return True
+        return False
+
+    wait_for(f"a victim: {kind}", strike, BACK_S)
     return kind
 
 
-def all_connected(traffic: list[Traffic]) -> bool:
-    """Whether every instance says so."""
+def all_back(product: Product, traffic: list[Traffic]) -> bool:
+    """Whether every instance lives in a process again, and after that says that it is connected."""
     with contextlib.suppress(OSError, HTTPException, TypeError, KeyError):
-        return all(one.instance.get("status").body["connected"] for one in traffic)
+        hosted = all(machines_of(product, one.instance.id) for one in traffic)
+        return hosted and all(one.instance.get("status").body["connected"] for one in traffic)
     return False
 
 
@@ -138,7 +146,7 @@ def test_nothing_accepted_is_lost_over_thirty_kills(tmp_path: Path, hooks: Hooks
         for _ in range(KILLS):
             time.sleep(dice.uniform(0.2, 2.0))  # the moment of the next blow, not a wait for anything
             killed[kill_one(product, dice)] += 1
-            wait_for("all sessions back", lambda: all_connected(traffic), BACK_S)
+            wait_for("all sessions back", lambda: all_back(product, traffic), BACK_S)
         stop.set()
         for one in traffic:
             one.join()
