@@ -4,24 +4,36 @@ Lines go out from a thread of their own, so that neither the event loop nor the 
 are bounded before they come here (the journal's size, see inside_told.py), answers by the host's own requests. A host
 that is gone costs nothing: its end of the pipe is closed, writing fails once, and everything after is swallowed; the
 journal has it.
+
+No line is longer than LINE_BYTES_MAX: the host takes a longer one for nonsense, and one that lies in the journal would
+be nonsense again in each successor. What others write has no such bound, so texts are cut to fit.
 """
 
 import asyncio
 import os
 from collections import deque
 from threading import Condition, Thread
+from typing import TypeVar
 
 import msgspec
 
 from tomada.machines.protocol import LINE_BYTES_MAX, FromHost, FromMachine
 
-encode = msgspec.json.Encoder().encode
+CUT = "… [cut]"  # how a text ends that did not fit
+
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(FromHost).decode
+T = TypeVar("T")
 
 
 def line_of(message: FromMachine) -> bytes:
-    """A message as the line that carries it."""
-    return encode(message) + b"\n"
+    """A message as the line that carries it. If that were too long, its longest texts are cut, and end in CUT."""
+    line = _encode(message) + b"\n"
+    chars_max = LINE_BYTES_MAX
+    while len(line) > LINE_BYTES_MAX and chars_max > 0:
+        chars_max //= 2
+        line = _encode(_cut(message, chars_max)) + b"\n"
+    return line
 
 
 class LinesOut:
@@ -83,6 +95,19 @@ async def next_message(lines: asyncio.StreamReader) -> FromHost | None:
     """The next message of the host, None at the end; raises ValueError or msgspec.MsgspecError for nonsense."""
     line = await lines.readline()
     return _decode(line) if line.endswith(b"\n") else None
+
+
+def _cut(value: T, chars_max: int) -> T:
+    """The same with no text in it longer than this and its mark."""
+    match value:
+        case str() if len(value) > chars_max:
+            return value[:chars_max] + CUT  # type: ignore[return-value]
+        case tuple():
+            return tuple(_cut(part, chars_max) for part in value)  # type: ignore[return-value]
+        case msgspec.Struct():
+            fields = {name: _cut(getattr(value, name), chars_max) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **fields)
+    return value
 
 
 def _write_all(file: int, data: bytes) -> None:

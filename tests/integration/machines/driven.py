@@ -118,8 +118,16 @@ class Driven:
         return status
 
     async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
+        stdout = self.process.stdout
+        assert stdout is not None
+        try:
+            await self._hear(stdout)
+        finally:  # after a line that is too long, too: a process is not over while its output is not read
+            while await stdout.read(65536):
+                pass
+
+    async def _hear(self, lines: asyncio.StreamReader) -> None:
+        async for line in lines:
             message = _decode(line)
             match message:
                 case Hello():

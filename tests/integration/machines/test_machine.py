@@ -6,7 +6,8 @@ from tests.integration.machines.bench import Bench
 from tests.integration.machines.conftest import Pair
 from tests.integration.machines.driven import Driven, until
 from tomada.engine import port
-from tomada.machines.protocol import VERSION, CloseSession, Logout, Probe, RequestPhoneCode, Send
+from tomada.machines.inside_pipe import CUT
+from tomada.machines.protocol import LINE_BYTES_MAX, VERSION, CloseSession, Logout, Probe, RequestPhoneCode, Send
 
 
 async def test_says_hello(shared: Driven) -> None:
@@ -94,6 +95,18 @@ async def test_a_sent_message_names_its_chat_as_a_received_one_does(shared: Driv
     typed = await bench.call("POST", f"phones/{pair.alice_number}/send", {"to": pair.bob_number, "text": "typed"})
     mine = await shared.event(pair.alice, port.MessageReceived, lambda e: e.wa_id == typed["id"])
     assert (mine.chat_lid, mine.sender_lid) == (bob_lid, alice_lid)
+
+
+async def test_a_text_longer_than_a_line(bench: Bench, shared: Driven, pair: Pair) -> None:
+    """A text of any length arrives, cut if it must be, and so does the one after it."""
+    texts = ("x" * (LINE_BYTES_MAX - 100), "and then")  # the rest of the line is longer than 100
+    for text in texts:
+        await bench.call("POST", f"phones/{pair.bob_number}/send", {"to": pair.alice_number, "text": text})
+    await shared.event(pair.alice, port.MessageReceived, lambda e: e.content == port.TextReceived("and then"))
+    got = shared.events(pair.alice, port.MessageReceived)[-2].content
+    assert isinstance(got, port.TextReceived)
+    assert got.message[:3] == "xxx"
+    assert got.message[-len(CUT) :] == CUT
 
 
 async def test_sends_keep_their_order(shared: Driven, pair: Pair) -> None:

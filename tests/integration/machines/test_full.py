@@ -1,0 +1,58 @@
+"""A machine whose way out is full: lines that are too long, a journal or a disk without room.
+
+Real: the process, its pipes, its files and the limit on them. Doubled: the engine (without_engine.py).
+"""
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from tests.integration.machines.driven import Driven, machine, until
+from tomada.engine import port
+from tomada.engine.environment import ENGINE_ENVIRONMENT
+from tomada.kit.clock import SystemClock
+from tomada.machines.inside_pipe import CUT
+from tomada.machines.journal import Journal
+from tomada.machines.protocol import LINE_BYTES_MAX, Happened
+
+PROGRAM = str(Path(__file__).with_name("without_engine.py"))
+
+
+def started(folder: Path, **environment: str) -> contextlib.AbstractAsyncContextManager[Driven]:
+    """A machine without an engine that the host never answers: it acknowledges nothing by itself."""
+    return machine(folder, launcher=(PROGRAM,), environment={**ENGINE_ENVIRONMENT, **environment}, acknowledge=False)
+
+
+def heard(driven: Driven) -> list[str]:
+    """The ids of the messages that were told."""
+    return [event.wa_id for event in driven.events("i", port.MessageReceived)]
+
+
+def shape(event: port.MessageReceived) -> tuple[str, str, int]:
+    """The beginning, the end and the length of a text that nobody wants to see printed."""
+    assert isinstance(event.content, port.TextReceived)
+    text = event.content.message
+    return text[:5], text[-len(CUT) - 3 :], len(text)
+
+
+async def test_a_text_that_fits_in_no_line_is_cut(tmp_path: Path) -> None:
+    """A text of more than a line is told cut and marked, so that the host, whose lines are bounded, reads on."""
+    async with started(tmp_path) as driven:
+        await driven.open("i", "store", f"hear 2 {LINE_BYTES_MAX * 2}")
+        await until(lambda: heard(driven) == ["m0", "m1"])
+        for number, event in enumerate(driven.events("i", port.MessageReceived)):
+            assert shape(event) == (f"{number} xxx", f"xxx{CUT}", LINE_BYTES_MAX // 2 + len(CUT))
+
+
+async def test_a_journal_with_a_line_that_is_too_long_is_told(tmp_path: Path) -> None:
+    """What an earlier version wrote into the journal does not keep the machine from ever being ready."""
+    written = Journal(tmp_path / "journal", SystemClock())
+    text = port.TextReceived("y" * LINE_BYTES_MAX)
+    event = port.MessageReceived("old", "55", None, "55", None, False, False, 1, "Ana", text)
+    number = written.append(lambda number: msgspec.json.encode(Happened("i", event, number)) + b"\n", lambda _: None)
+    async with started(tmp_path) as driven:
+        (told,) = driven.before_ready
+        assert told.journal == number
+        assert isinstance(told.event, port.MessageReceived)
+        assert shape(told.event) == ("yyyyy", f"yyy{CUT}", LINE_BYTES_MAX // 2 + len(CUT))
