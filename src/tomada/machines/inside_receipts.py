@@ -15,7 +15,7 @@ HELD_MAX = 1000  # beyond that they are told out of order rather than lost; no p
 
 
 class ReceiptHold:
-    """Of one session. Not thread-safe: the caller locks."""
+    """Of one session. The caller locks, so that what is told keeps its order, but for `send_begins`."""
 
     def __init__(self, tell: Callable[[EngineEvent], None]) -> None:
         self._tell = tell
@@ -24,7 +24,7 @@ class ReceiptHold:
         self._held: list[ReceiptReceived] = []
 
     def send_begins(self) -> None:
-        """From now on receipts for unknown ids wait."""
+        """From now on receipts for unknown ids wait. Needs no lock: nothing else changes this before the outcome."""
         self._sending = True
 
     def outcome_told(self, wa_id: str | None) -> None:

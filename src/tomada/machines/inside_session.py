@@ -100,8 +100,7 @@ class InsideSession:
             await self._send(self._lane.popleft())
 
     async def _send(self, send: Send) -> None:
-        with self._lock:
-            self._hold.send_begins()
+        self._hold.send_begins()  # without the lock: an engine's thread that holds it may be waiting for the journal
         try:
             if send.content.typing_s > 0:
                 await self._type(send)

@@ -14,7 +14,7 @@ from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.kit.clock import SystemClock
 from tomada.machines.inside_pipe import CUT
 from tomada.machines.journal import Journal
-from tomada.machines.protocol import LINE_BYTES_MAX, Happened
+from tomada.machines.protocol import LINE_BYTES_MAX, Acknowledge, Happened, Probe
 
 PROGRAM = str(Path(__file__).with_name("without_engine.py"))
 
@@ -34,6 +34,11 @@ def shape(event: port.MessageReceived) -> tuple[str, str, int]:
     assert isinstance(event.content, port.TextReceived)
     text = event.content.message
     return text[:5], text[-len(CUT) - 3 :], len(text)
+
+
+def full(folder: Path) -> bool:
+    """Whether a journal of 500 bytes has no room left."""
+    return (folder / "journal").stat().st_size > 500
 
 
 async def test_a_text_that_fits_in_no_line_is_cut(tmp_path: Path) -> None:
@@ -56,3 +61,17 @@ async def test_a_journal_with_a_line_that_is_too_long_is_told(tmp_path: Path) ->
         assert told.journal == number
         assert isinstance(told.event, port.MessageReceived)
         assert shape(told.event) == ("yyyyy", f"yyy{CUT}", LINE_BYTES_MAX // 2 + len(CUT))
+
+
+async def test_a_full_journal_stops_nothing_but_events(tmp_path: Path) -> None:
+    """While the engine's thread waits for room, the machine answers, sends, and hears the host that makes room."""
+    async with started(tmp_path, JOURNAL_BYTES_MAX="500") as driven:
+        await driven.open("i", "store", "hear 20 10")
+        await until(lambda: full(tmp_path))
+        assert (await driven.send("i", "z", "55", "oi")).error is None
+        assert (await driven.ask(Probe("i"))).value == "yes"
+        while len(heard(driven)) < 20 or not driven.events("i", port.MessageSent):
+            count = len(driven.happened)
+            driven.write(Acknowledge(driven.happened[-1].journal or 0))
+            await until(lambda count=count: len(driven.happened) > count)  # type: ignore[misc]
+        assert heard(driven) == [f"m{number}" for number in range(20)]
