@@ -3,19 +3,24 @@
 One line an event, in the very form in which the host is told, so telling again after a crash is reading the file. An
 event is written before the host hears of it and before `append` returns.
 
-No fsync: what must be survived is kill -9 of any process, and bytes handed to the operating system survive that. A
-power cut may cost the last moments; so it does for the session's own keys (engine/neonize_store.py), and a sync per
-event would cost more than all the rest of its way.
+No fsync per event: what must be survived is kill -9 of any process, and bytes handed to the operating system survive
+that. A power cut may cost the last moments; so it does for the session's own keys (engine/neonize_store.py), and a sync
+per event would cost more than all the rest of its way. It must not cost more than those, so a file is synced before it
+takes the place of another.
 
 The first line is the number up to which everything is acknowledged, in digits of fixed width, so that it can be
 overwritten in place. Numbers only grow over the life of the folder.
 
 The file is cut back to that line when everything is acknowledged, and rewritten without its acknowledged part when
-that part is large. It holds at most `bytes_max`: then `append` waits for the host. The engine stops giving events
-meanwhile, WhatsApp keeps what it could not deliver, and nothing is dropped. A torn last line (killed while writing) was
-told to nobody and is cut off.
+that part is large and no smaller than the rest. It holds at most `bytes_max` that are not acknowledged: then `append`
+waits for the host. The engine stops giving events meanwhile, WhatsApp keeps what it could not deliver, and nothing is
+dropped. A torn last line (killed while writing) was told to nobody and is cut off.
+
+On a full disk `append` raises, and its caller tries again. An acknowledgement is taken all the same: it makes room
+here, and if it could not be written, the next process tells once more what it was for, no worse.
 """
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -73,15 +78,15 @@ class Journal:
             return number
 
     def acknowledge(self, number: int) -> None:
-        """Forget every event up to and including this number."""
+        """Forget every event up to and including this number; may take as long as the disk takes to sync."""
         with self._changed:
-            while self._open and self._open[0][0] <= number:
-                self._dead += self._open.popleft()[1]
             if number >= self._next:
                 raise ValueError("an acknowledgement of what was never told")
-            _write(self._file, _head(number), 0)
-            if self._dead and (not self._open or self._dead >= REWRITE_BYTES):
-                self._rewrite()
+            while self._open and self._open[0][0] <= number:
+                self._dead += self._open.popleft()[1]
+            with contextlib.suppress(OSError):
+                _write(self._file, _head(number), 0)
+                self._shrink()
             self._changed.notify_all()
 
     def lines(self) -> list[bytes]:
@@ -118,19 +123,31 @@ class Journal:
         start = _HEAD_BYTES + self._dead
         return os.pread(self._file, self._size - start, start)
 
-    def _rewrite(self) -> None:
-        """Drop the acknowledged front. A reader after kill -9 finds the old file or the new one, both right."""
-        rest = self._rest()
-        if rest:
-            fresh_path = self._path.with_suffix(".new")
-            fresh = os.open(fresh_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            _write(fresh, os.pread(self._file, _HEAD_BYTES, 0) + rest, 0)
-            fresh_path.replace(self._path)
-            os.close(self._file)
-            self._file = fresh
+    def _shrink(self) -> None:
+        """Drop the acknowledged front if that is worth it. An OSError leaves everything as it was."""
+        rest_bytes = self._size - _HEAD_BYTES - self._dead
+        if not self._dead or (rest_bytes and self._dead < max(REWRITE_BYTES, rest_bytes)):
+            return
+        if rest_bytes:
+            self._replace(os.pread(self._file, _HEAD_BYTES, 0) + self._rest())
         else:
             os.ftruncate(self._file, _HEAD_BYTES)
-        self._size, self._dead = _HEAD_BYTES + len(rest), 0
+        self._size, self._dead = _HEAD_BYTES + rest_bytes, 0
+
+    def _replace(self, content: bytes) -> None:
+        """Go on with a file of this content. A reader after kill -9 finds the old one or the new one, both right."""
+        path = self._path.with_suffix(".new")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(file, content, 0)
+            os.fsync(file)  # else some file systems have the new name after a power cut, and nothing in it
+            path.replace(self._path)
+            os.dup2(file, self._file, inheritable=False)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(file)
 
 
 def _head(acknowledged: int) -> bytes:
@@ -150,5 +167,5 @@ def _number(line: bytes) -> int | None:
         return None
     try:
         return _decode(line).journal
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

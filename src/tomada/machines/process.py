@@ -94,6 +94,8 @@ async def _serve(
     inside: Inside, journal: Journal, out: LinesOut, lines: asyncio.StreamReader, over: asyncio.Event
 ) -> int:
     """Take messages until the end of the input or a signal; returns the exit status."""
+    loop = asyncio.get_running_loop()
+    acknowledging = ThreadPoolExecutor(1, "acknowledge")  # not on the loop: it may have to wait for the disk
     working: set[asyncio.Task[None]] = set()
 
     async def work(request: Request) -> None:
@@ -102,7 +104,7 @@ async def _serve(
     async def take() -> int:
         while (message := await inside_pipe.next_message(lines)) is not None:
             if isinstance(message, Acknowledge):
-                journal.acknowledge(message.journal)
+                await loop.run_in_executor(acknowledging, journal.acknowledge, message.journal)
             else:
                 task = asyncio.create_task(work(message))
                 working.add(task)

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from tests.integration.machines.driven import Driven, machine, until
 from tomada.engine import port
@@ -75,3 +76,25 @@ async def test_a_full_journal_stops_nothing_but_events(tmp_path: Path) -> None:
             driven.write(Acknowledge(driven.happened[-1].journal or 0))
             await until(lambda count=count: len(driven.happened) > count)  # type: ignore[misc]
         assert heard(driven) == [f"m{number}" for number in range(20)]
+
+
+async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
+    """Without room for its journal a machine lives on, hears the host, and tells what waited once there is room."""
+    async with started(tmp_path) as driven:
+        await driven.open("i", "store", "hear 40 100000")
+        await until(lambda: len(heard(driven)) == 40)
+        _, hard = rlimit = psutil.Process(driven.process.pid).rlimit(psutil.RLIMIT_FSIZE)
+        psutil.Process(driven.process.pid).rlimit(psutil.RLIMIT_FSIZE, (1_000_000, hard))
+        driven.write(Acknowledge(driven.happened[24].journal or 0))  # the rest, of 1.5 MB, cannot be written anew
+        await driven.send("i", "z", "55", "oi")
+        assert (await driven.ask(Probe("i"))).value == "yes"
+        await until(lambda: b"journal_cannot_be_written" in driven.log)
+        assert driven.events("i", port.MessageSent) == []
+        psutil.Process(driven.process.pid).rlimit(psutil.RLIMIT_FSIZE, rlimit)
+        await driven.event("i", port.MessageSent)
+        driven.write(Acknowledge(driven.happened[25].journal or 0))
+        await driven.ask(Probe("i"))
+        assert (tmp_path / "journal").stat().st_size < 2_000_000
+        driven.process.kill()
+    async with started(tmp_path) as second:
+        assert [h.journal for h in second.before_ready] == [h.journal for h in driven.happened[26:]]

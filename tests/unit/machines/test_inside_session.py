@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +20,9 @@ from tomada.engine.port import (
     Text,
     TextReceived,
 )
-from tomada.kit.clock import SystemClock
-from tomada.machines import inside_session, inside_told
-from tomada.machines.inside_pipe import LinesOut
+from tomada.machines import inside_session
 from tomada.machines.inside_session import InsideSession
 from tomada.machines.inside_told import Told
-from tomada.machines.journal import Journal
 from tomada.machines.protocol import Send
 
 
@@ -205,21 +201,3 @@ async def test_the_lane_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineRefused, match="too many"):
         give(session, "a", "b", "c")
     await session.stop()
-
-
-def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that cannot be written is tried until it can: it is neither dropped nor told unwritten."""
-    monkeypatch.setattr(inside_told, "DISK_PAUSE_S", 0.01)
-    journal = Journal(tmp_path / "journal", SystemClock())
-    append, failures = journal.append, [OSError(28, "no space"), OSError(28, "no space")]
-
-    def failing(*arguments: object) -> int:
-        if failures:
-            raise failures.pop()
-        return append(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(journal, "append", failing)
-    with (tmp_path / "out").open("wb") as out:
-        Told(journal, LinesOut(out.fileno())).tell("i", MessageSent("z", "wa", 1))
-        assert failures == []
-        assert len(journal.lines()) == 1

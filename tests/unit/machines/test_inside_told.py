@@ -1,16 +1,31 @@
 """What a machine tells: whole where it fits into a line, cut or divided where it does not."""
 
+import threading
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.unit.machines.test_journal import Disk
 from tomada.engine.port import EngineEvent, MessageReceived, ReceiptReceived, TextReceived
 from tomada.kit.clock import SystemClock
+from tomada.machines import inside_told
 from tomada.machines.inside_pipe import CUT, LinesOut, line_of
 from tomada.machines.inside_told import RECEIPT_IDS_MAX, Told
 from tomada.machines.journal import Journal
 from tomada.machines.protocol import LINE_BYTES_MAX, Answer, Happened
+
+
+class Lines(LinesOut):
+    """Keeps the lines instead of writing them."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        """Keep it."""
+        self.written.append(line)
 
 
 def text_of(event: EngineEvent) -> str:
@@ -32,6 +47,24 @@ def event_of(line: bytes) -> EngineEvent:
     size = len(line)  # pytest would print the line
     assert size <= LINE_BYTES_MAX
     return msgspec.json.decode(line, type=Happened).event
+
+
+def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that cannot be written is tried until it can: it is neither dropped nor told unwritten."""
+    monkeypatch.setattr(inside_told, "DISK_PAUSE_S", 0.01)
+    journal = Journal(tmp_path / "journal", SystemClock())
+    disk, lines = Disk(monkeypatch), Lines()
+    disk.room = 50
+    telling = threading.Thread(target=Told(journal, lines).tell, args=("i", message("oi")))
+    telling.start()
+    deadline_s = time.monotonic() + 10
+    while disk.refusals < 5 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert (telling.is_alive(), lines.written, journal.lines()) == (True, [], [])
+    disk.room = 1 << 30
+    telling.join(10)
+    assert lines.written == journal.lines()
+    assert [text_of(event_of(line)) for line in lines.written] == ["oi"]
 
 
 def test_what_fits_is_told_as_it_is() -> None:
@@ -72,9 +105,8 @@ def test_a_receipt_for_very_many_messages_is_divided(tmp_path: Path) -> None:
     wa_ids = tuple(f"3EB0{number:028}" for number in range(40_000))
     receipt = ReceiptReceived("read", wa_ids, "55", None, is_group=False, at_ms=1)
     journal = Journal(tmp_path / "journal", SystemClock())
-    with (tmp_path / "out").open("wb") as out:
-        Told(journal, LinesOut(out.fileno())).tell("i", receipt)
-        events = [event_of(line) for line in journal.lines()]
+    Told(journal, Lines()).tell("i", receipt)
+    events = [event_of(line) for line in journal.lines()]
     told = [event for event in events if isinstance(event, ReceiptReceived)]
     assert len(told) == len(events) == 40_000 / RECEIPT_IDS_MAX
     complete = tuple(wa_id for event in told for wa_id in event.wa_ids) == wa_ids

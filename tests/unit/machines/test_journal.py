@@ -1,5 +1,7 @@
 """The machine's journal: what survives, what is told again, what happens when it is full."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -37,6 +39,31 @@ def append(journal: Journal, count: int) -> list[int]:
     return [journal.append(line_of, lambda _: None, 0.0) for _ in range(count)]
 
 
+class Disk:
+    """Takes the place of os.pwrite: a file grows to `room` bytes, even with a part of a line, then the disk is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = 1 << 30
+        self.written = self.refusals = 0
+        self._pwrite = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
+
+    def pwrite(self, file: int, data: bytes, at: int) -> int:
+        """What has room."""
+        part = data[: max(0, self.room - at)]
+        if not part:
+            self.refusals += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written += len(part)
+        return self._pwrite(file, part, at)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk that can be full."""
+    return Disk(monkeypatch)
+
+
 def test_unacknowledged_events_survive_reopening(tmp_path: Path) -> None:
     """A new process finds every event that was not acknowledged, in the very bytes, and no other."""
     first = Journal(tmp_path / "journal", FixedClock())
@@ -54,12 +81,13 @@ def test_numbers_grow_across_lives_whatever_the_clock_does(tmp_path: Path) -> No
     assert append(Journal(tmp_path / "journal", FixedClock(1)), 1)[0] > numbers[-1]
 
 
-def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
-    """A line that was cut short by kill -9 is dropped, and the next event does not run into it."""
+@pytest.mark.parametrize("damage", [line_of(99)[:-7], b"\0" * 40, b'{"type":"\xff"}\n'])
+def test_a_torn_last_line_is_cut_off(tmp_path: Path, damage: bytes) -> None:
+    """What kill -9 cut short, or a power cut turned into nonsense, is dropped; the next event does not run into it."""
     path = tmp_path / "journal"
     numbers = append(Journal(path, FixedClock()), 2)
     with path.open("ab") as file:
-        file.write(line_of(99)[:-7])
+        file.write(damage)
     second = Journal(path, FixedClock())
     more = append(second, 1)
     assert Journal(path, FixedClock()).lines() == [line_of(number) for number in [*numbers, *more]]
@@ -90,6 +118,84 @@ def test_the_file_shrinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     journal.acknowledge(more[0])
     assert path.stat().st_size < 30
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_shrinking_costs_no_more_than_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk
+) -> None:
+    """Acknowledging a long journal bit by bit copies what is left a few times, not once for each bit."""
+    monkeypatch.setattr(module, "REWRITE_BYTES", 500)
+    journal = Journal(tmp_path / "journal", FixedClock())
+    numbers = append(journal, 500)
+    told_bytes, disk.written = disk.written, 0
+    for number in numbers:
+        journal.acknowledge(number)
+    assert disk.written - 500 * 21 < 2 * told_bytes  # each writes the head, of 21 bytes
+
+
+def test_a_full_disk_while_writing(tmp_path: Path, disk: Disk) -> None:
+    """What was written in part is not there, whether the process dies then or writes on."""
+    path = tmp_path / "journal"
+    journal = Journal(path, FixedClock())
+    numbers = append(journal, 2)
+    disk.room = path.stat().st_size + 30
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            append(journal, 1)
+    assert path.stat().st_size == disk.room
+    copy = tmp_path / "copy"
+    copy.write_bytes(path.read_bytes())
+    disk.room = 1 << 30
+    assert Journal(copy, FixedClock()).lines() == [line_of(number) for number in numbers]
+    numbers += append(journal, 1)
+    assert Journal(path, FixedClock()).lines() == journal.lines() == [line_of(number) for number in numbers]
+
+
+def test_a_full_disk_while_shrinking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> None:
+    """Acknowledging needs no room: the file stays as long as it is, is right, and shrinks once there is room."""
+    monkeypatch.setattr(module, "REWRITE_BYTES", 500)
+    path = tmp_path / "journal"
+    journal = Journal(path, FixedClock())
+    numbers = append(journal, 20)
+    full_bytes, handles = path.stat().st_size, len(list(Path("/dev/fd").iterdir()))
+    disk.room = 300
+    journal.acknowledge(numbers[12])
+    assert path.stat().st_size == full_bytes
+    assert len(list(Path("/dev/fd").iterdir())) <= handles
+    assert list(tmp_path.iterdir()) == [path]
+    assert Journal(path, FixedClock()).lines() == journal.lines() == [line_of(number) for number in numbers[13:]]
+    disk.room = 1 << 30
+    journal.acknowledge(numbers[13])
+    assert path.stat().st_size < full_bytes / 2
+    assert Journal(path, FixedClock()).lines() == journal.lines() == [line_of(number) for number in numbers[14:]]
+
+
+def test_an_acknowledgement_that_cannot_be_written(tmp_path: Path, disk: Disk) -> None:
+    """It makes room all the same; only the next process tells once more what was acknowledged."""
+    path = tmp_path / "journal"
+    journal = Journal(path, FixedClock(), bytes_max=300)
+    numbers = append(journal, 3)
+    disk.room = 0
+    journal.acknowledge(numbers[-1])
+    assert journal.lines() == []
+    disk.room = 1 << 30
+    assert Journal(path, FixedClock()).lines() == [line_of(number) for number in numbers]
+    more = append(journal, 1)
+    journal.acknowledge(more[0])
+    assert Journal(path, FixedClock()).lines() == []
+
+
+def test_a_power_cut_finds_the_old_file_or_the_whole_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is on the disk before it takes the place of the old one."""
+    monkeypatch.setattr(module, "REWRITE_BYTES", 500)
+    path = tmp_path / "journal"
+    journal = Journal(path, FixedClock())
+    numbers = append(journal, 20)
+    old, synced = path.stat(), []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file), path.stat().st_ino)))
+    journal.acknowledge(numbers[15])
+    new = path.stat()
+    assert [(was.st_ino, was.st_size, in_place) for was, in_place in synced] == [(new.st_ino, new.st_size, old.st_ino)]
 
 
 def test_a_full_journal_makes_the_writer_wait(tmp_path: Path) -> None:
