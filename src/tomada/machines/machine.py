@@ -132,13 +132,14 @@ class Machine:
             self._pipe.kill()
 
     def recycle(self) -> None:
-        """An orderly end of this process; the slot gets another at once."""
+        """An orderly end of this process, up to STOP_S, then SIGKILL; the slot gets another at once."""
         if self._pipe is not None and self.ready:
             self._ready.clear()  # takes no more requests
             why = self.recycle_due or f"{self.leaked_rounds} rounds of QR codes ended without a phone"
             log.info("machine.recycled", slot=self.slot, pid=self._pipe.pid, why=why)
             self._deaths = -1
             self._pipe.end_input()
+            asyncio.get_running_loop().call_later(STOP_S, self._kill_if_still, self._pipe)
 
     @property
     def pid(self) -> int | None:
@@ -163,6 +164,10 @@ class Machine:
     async def until_ready(self) -> None:
         """Wait until it takes requests."""
         await self._ready.wait()
+
+    def _kill_if_still(self, pipe: MachinePipe) -> None:
+        if pipe is self._pipe:
+            self.kill("it did not end when it was to be renewed")
 
     # --- requests ---
 

@@ -9,7 +9,8 @@ What it does before the first line, and why:
 - as many file handles as allowed, since the engine keeps some open for good;
 - it dies with its parent, and waits for its predecessor in the folder (a lock on a file there), because two processes
   with the same session keys would throw each other out of WhatsApp;
-- it ends by `os._exit`: threads of the engine cannot be joined.
+- it ends by `os._exit`, from within the event loop: threads of the engine cannot be joined, and those that tell may
+  wait for ever, for a host that acknowledges or a disk with room.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -42,10 +44,11 @@ from tomada.machines.protocol import VERSION, Acknowledge, Hello, Ready, Request
 log = structlog.get_logger("tomada.machine")
 
 FINISH_S = 4.5
+FLUSH_S = 1.0
 PREDECESSOR_WAIT_S = 60.0
 TELLING_THREADS = 64
 SWITCH_S = 0.0005  # how long a thread of the engine waits for Python while it holds an event that nobody has stored
-EXIT_NONSENSE, EXIT_OCCUPIED = 65, 75
+EXIT_FAULT, EXIT_NONSENSE, EXIT_OCCUPIED = 1, 65, 75
 _PR_SET_PDEATHSIG = 1
 
 
@@ -65,7 +68,16 @@ def main(argv: list[str] | None = None) -> None:
     if lock is None:
         log.error("folder_is_occupied", folder=str(folder))
         os._exit(EXIT_OCCUPIED)
-    status = asyncio.run(_run(folder, requests, answers, _engine(arguments)))
+    asyncio.run(_live(folder, requests, answers, _engine(arguments)))
+
+
+async def _live(folder: Path, requests: int, answers: int, engine: Engine) -> NoReturn:
+    """Host sessions, then end the process."""
+    status = EXIT_FAULT
+    try:
+        status = await _run(folder, requests, answers, engine)
+    except Exception:
+        log.exception("machine_failed")
     sys.stderr.flush()
     os._exit(status)
 
@@ -86,7 +98,7 @@ async def _run(folder: Path, requests: int, answers: int, engine: Engine) -> int
     status = await _serve(inside, journal, out, await inside_pipe.reader(requests), over)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(inside.stop(), FINISH_S)
-    await asyncio.to_thread(out.flush, 1.0)
+    out.flush(FLUSH_S)  # on the loop, which has nothing left to do: the threads may all be busy
     return status
 
 

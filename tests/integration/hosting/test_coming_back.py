@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.hosting.hosting import Hosting, alive, until
 from tomada.errors import NotConnected, OutcomeUnknown, Refused
+from tomada.machines import machine
 from tomada.machines.control import QrCode
 from tomada.machines.host import Host
 from tomada.machines.machine import Machine
@@ -79,6 +80,23 @@ async def test_a_machine_that_dies_babbles_or_hangs_gets_a_successor(hosting: Ho
     await hosting.connected("a")
     assert hosting.pid_of("a") != pid
     await until(lambda: not alive(pid), 1)
+
+
+async def test_a_machine_that_does_not_end_when_it_should_be_renewed_is_killed(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that hangs at its orderly end gets the time of a stop; then its sessions come back in a successor."""
+    monkeypatch.setattr(machine, "STOP_S", 0.3)
+    await hosting.instance("a", "connected")
+    await hosting.host.start()
+    await hosting.connected("a")
+    pid = hosting.pid_of("a")
+    os.kill(pid, signal.SIGSTOP)
+
+    hosting.host.machines[0].recycle()
+
+    await until(lambda: not alive(pid))
+    await hosting.connected("a")
 
 
 @pytest.mark.parametrize("mode", ["old-version", "exit"])

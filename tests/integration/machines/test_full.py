@@ -98,3 +98,13 @@ async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
         driven.process.kill()
     async with started(tmp_path) as second:
         assert [h.journal for h in second.before_ready] == [h.journal for h in driven.happened[26:]]
+
+
+async def test_it_ends_though_what_it_tells_has_no_room(tmp_path: Path) -> None:
+    """At the end of its input a machine is gone in its time, though its threads wait for a host that is gone."""
+    async with started(tmp_path, JOURNAL_BYTES_MAX="500", FINISH_S="0.5") as driven:
+        await driven.open("i", "store", "hear 20 10")
+        await until(lambda: full(tmp_path))
+        await driven.send("i", "z", "55", "oi")
+        assert (await driven.ask(Probe("i"))).value == "yes"  # by now the outcome of the send waits too
+        assert await driven.end(0) == 0
