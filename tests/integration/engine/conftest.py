@@ -21,7 +21,7 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.fixture(scope="session")
 async def well(bench: Bench) -> AsyncIterator[Driven]:
     """A machine for the faults that must not harm it."""
-    async with bench.machine("well", "--probe-deadline-s", "2", "--send-deadline-s", "2") as driven:
+    async with bench.machine("well") as driven:
         yield driven
         assert await driven.end() == 0
 

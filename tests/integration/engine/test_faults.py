@@ -136,18 +136,19 @@ async def test_fault_9_a_first_connect_that_fails(bench: Bench, well: Driven) ->
     await until(lambda: len(well.events("f9", port.Connected)) == 2)
 
 
-async def test_fault_10_no_acknowledgement(bench: Bench, well: Driven) -> None:
+async def test_fault_10_no_acknowledgement(bench: Bench) -> None:
     """A message that WhatsApp does not acknowledge in time has an unknown outcome; it is not sent again."""
-    number = await bench.paired(well, "f10")
-    other = await bench.phone()
-    await bench.fault("no-ack", number=number)
-    await well.send("f10", "z-unknown", other, "maybe")
-    failed = await well.event("f10", port.MessageFailed, lambda e: e.zaap_id == "z-unknown")
-    assert (failed.unknown, failed.retry) == (True, False)
-    await well.send("f10", "z-behind", other, "behind it")
-    failed = await well.event("f10", port.MessageFailed, lambda e: e.zaap_id == "z-behind")
-    assert (failed.unknown, failed.retry) == (False, True)
-    assert (await bench.texts(other)).count("maybe") <= 1
+    async with bench.machine("fault-10", "--send-deadline-s", "2") as driven:
+        number = await bench.paired(driven, "f10")
+        other = await bench.phone()
+        await bench.fault("no-ack", number=number)
+        await driven.send("f10", "z-unknown", other, "maybe")
+        failed = await driven.event("f10", port.MessageFailed, lambda e: e.zaap_id == "z-unknown")
+        assert (failed.unknown, failed.retry) == (True, False)
+        await driven.send("f10", "z-behind", other, "behind it")
+        failed = await driven.event("f10", port.MessageFailed, lambda e: e.zaap_id == "z-behind")
+        assert (failed.unknown, failed.retry) == (False, True)
+        assert (await bench.texts(other)).count("maybe") <= 1
 
 
 async def test_fault_10_receipts_wait_for_the_outcome(bench: Bench, well: Driven) -> None:

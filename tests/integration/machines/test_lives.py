@@ -11,7 +11,7 @@ import psutil
 from tests.integration.machines.bench import Bench
 from tests.integration.machines.driven import until
 from tomada.engine import port
-from tomada.machines.protocol import Acknowledge, Send
+from tomada.machines.protocol import Acknowledge, CloseSession, Send
 
 
 async def test_killed_machine_tells_again(bench: Bench) -> None:
@@ -24,9 +24,9 @@ async def test_killed_machine_tells_again(bench: Bench) -> None:
         await first.event("told-again", port.MessageReceived, lambda e: e.content == port.TextReceived("kept 4"))
         journaled = [h for h in first.happened if h.journal is not None]
         first.write(Acknowledge(journaled[0].journal or 0))
-        await asyncio.sleep(0.2)
+        await first.ask(CloseSession("nobody"))  # what was written before a request is read before its answer
         first.process.kill()
-        await first.process.wait()
+    journaled = [h for h in first.happened if h.journal is not None]
     async with bench.machine("told-again") as second:
         assert second.before_ready == journaled[1:]
         await bench.open(second, "told-again")
@@ -35,6 +35,7 @@ async def test_killed_machine_tells_again(bench: Bench) -> None:
         await second.event("told-again", port.MessageReceived, lambda e: e.content == port.TextReceived("new"))
         numbers = [h.journal for h in second.happened if h.journal is not None]
         assert numbers == sorted(set(numbers))
+        await second.ask(CloseSession("nobody"))  # the last acknowledgement too
         assert await second.end() == 0
     async with bench.machine("told-again") as third:
         assert third.before_ready == []

@@ -89,8 +89,8 @@ async def test_poison_is_put_aside_and_the_lane_goes_on() -> None:
 
 async def test_what_cannot_be_put_aside_stays() -> None:
     """With a full disk the poisoned event keeps its place and is tried on: it is never dropped."""
-    lanes, tries, full = Lanes(Random(1)), [0], [True]
-    done = asyncio.Event()
+    lanes, tries = Lanes(Random(1)), [0]
+    done, done_while_full = asyncio.Event(), []
 
     async def broken() -> None:
         tries[0] += 1
@@ -98,13 +98,15 @@ async def test_what_cannot_be_put_aside_stays() -> None:
 
     def aside(_error: Exception) -> None:
         if tries[0] < TRIES_MAX * 2:
+            done_while_full.append(done.is_set())
             raise OSError("disk full")
 
     lanes.add("a", Work(broken, aside, done.set, "a1"))
     await asyncio.wait_for(done.wait(), 10)
 
-    assert full
+    assert done_while_full == [False] * TRIES_MAX
     assert tries[0] == TRIES_MAX * 2
+    assert lanes.put_aside_total == 1
 
 
 async def test_no_more_than_the_bound_run_at_once() -> None:
