@@ -8,9 +8,10 @@ Addresses are the wire's own: digits with country code for a person, `<id>-group
 hides the number, `<id>@newsletter`. Times are epoch milliseconds.
 
 What may be relied on: a session emits events in the order in which its engine gave them; `emit` may be called from any
-thread and returns only when the event is safe in the machine's journal. What may not: WhatsApp has already been told
-that a message arrived when `emit` is called (the engine acknowledges early), so a crash between the two loses that
-message. docs/engine.md prints the measured width of that window.
+thread and returns only when the event is safe in the machine's journal (but for receipts during a send, which wait for
+its outcome, see machines/inside_receipts.py). What may not: WhatsApp has already been told that a message arrived when
+`emit` is called (the engine acknowledges early), so a crash between the two loses that message. docs/engine.md prints
+the measured width of that window.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,12 @@
 
 The engine tells a message's id only after WhatsApp has acknowledged it, and the receipt of a quick phone can overtake
 that. The host could not place such a receipt. So while a send is under way, receipts for ids that we have not told yet
-wait here, and follow the outcome. Receipts for messages told before pass at once.
+wait here, and follow the outcome. Receipts for messages that this session has told before pass at once.
+
+They wait in memory, from when the engine is given the message until its outcome is told: a fraction of a second, or up
+to 90 when WhatsApp does not answer. kill -9 in that time loses them. They cannot lie in the journal meanwhile: what is
+acknowledged there is a number and all before it, so what is told later must be written later. Lost is then that some
+message was delivered or read, never a message.
 """
 
 from collections import OrderedDict

@@ -100,10 +100,10 @@ class InsideSession:
             await self._send(self._lane.popleft())
 
     async def _send(self, send: Send) -> None:
-        self._hold.send_begins()  # without the lock: an engine's thread that holds it may be waiting for the journal
         try:
             if send.content.typing_s > 0:
                 await self._type(send)
+            self._hold.send_begins()  # without the lock: a thread of the engine may wait for the journal with it
             sent = await self._engine_session.send(send.chat, send.content)
         except asyncio.CancelledError:
             await self._fail(send, "the machine stopped while it was being sent", unknown=True)

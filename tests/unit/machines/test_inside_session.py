@@ -158,6 +158,21 @@ async def test_receipt_during_a_send() -> None:
     await session.stop()
 
 
+async def test_receipt_while_typing() -> None:
+    """While typing is shown nothing is being sent yet, so a receipt is told at once: it is of an earlier message."""
+    receipt = ReceiptReceived("read", ("earlier",), "1", None, is_group=False, at_ms=1)
+
+    class Interrupted(Scripted):
+        async def show_typing(self, chat: str) -> None:
+            self.emit(receipt)
+
+    session, told = await opened(Interrupted(lambda text: Sent(f"wa-{text}", 5)))
+    session.take(Send("i", "a", "1", Text("a", typing_s=0.01)))
+    await until_told(told, 2)
+    assert told.events == [receipt, MessageSent("a", "wa-a", 5)]
+    await session.stop()
+
+
 async def test_closing_finishes_one_and_gives_back_the_rest() -> None:
     """The send under way comes to its end, those behind it are given back, and none is taken any more."""
     engine = Scripted(lambda text: Sent(f"wa-{text}", 5))
