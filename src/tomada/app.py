@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom  # noqa: TID251 - the one place where real dice are made
@@ -240,7 +241,7 @@ async def _http(
     nudge = lifecycle.sweeper.nudge
     parts = {
         "lifecycle": LifecycleParts(lifecycle.store, lifecycle.terms, nudge),
-        "callbacks": CallbackParts(pool, callbacks.sender, ground.sealer, callbacks.dispatcher.wake),
+        "callbacks": CallbackParts(pool, callbacks.sender, ground.sealer, callbacks.dispatcher.wake, Counter()),
         "operator": OperatorParts(
             pool,
             wire.accounts,

@@ -3,6 +3,7 @@
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -125,6 +126,18 @@ def test_a_test_event_tells_what_the_url_answered(account: Account, history: Ins
     assert (good["status"], good["error"]) == (200, None)
     assert bad["status"] == 503
     assert bad["error"]
+
+
+def test_test_events_have_a_limit(account: Account, history: Instance, receiver: Receiver) -> None:
+    """Two at a time of an account, so that nobody fills the connections that all callbacks share."""
+    path = f"/v1/instances/{history.id}/test-event"
+    with ThreadPoolExecutor(2) as two:
+        slow = [two.submit(account.post, path, {"url": receiver.url("slow-3/test")}) for _ in range(2)]
+        wait_for("both under way", lambda: [r["target"] for r in receiver.requests()].count("/slow-3/test") == 2)
+        third = account.post(path, {"url": receiver.url("ok/test")})
+        assert (third.status, third.body["error"]) == (429, "too_many_requests")
+        assert [one.result().body["status"] for one in slow] == [200, 200]
+    assert account.post(path, {"url": receiver.url("ok/test")}).body["status"] == 200
 
 
 def test_another_account_sees_nothing(product: Product, history: Instance) -> None:

@@ -13,6 +13,7 @@ BLOCKED_ADDRESSES = (
     *("240.0.0.1", "255.255.255.255"),
     # IPv6: unspecified, loopback, link- and site-local, unique local, multicast, documentation, discard
     *("::", "::1", "fe80::1", "fe80::1%1", "febf::1", "fec0::1", "fc00::1", "fd00::1", "fd00:ec2::254"),
+    *("fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254"),
     *("ff02::1", "ff0e::1", "2001:db8::1", "3fff::1", "100::1", "5f00::1", "4000::1"),
     # IPv6 that embeds IPv4: mapped, compatible, translated, NAT64, local NAT64, 6to4, Teredo, ISATAP on link-local
     *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "::ffff:0:0", "::127.0.0.1", "::a9fe:a9fe"),

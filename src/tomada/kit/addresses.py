@@ -61,7 +61,11 @@ _NEVER_V6 = tuple(
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4: embeds an IPv4 address
         "3fff::/20",  # documentation
-        "fd00:ec2::/32",  # Amazon's metadata service, inside unique local
+        # The clouds' metadata services inside unique local, by what their makers document:
+        "fd00:ec2::/32",  # Amazon
+        "fd00:42::42/128",  # Scaleway
+        "fd00:c1::a9fe:a9fe/128",  # Oracle
+        "fd20:ce::254/128",  # Google
     )
 )
 

@@ -10,8 +10,10 @@ What each bound rests on:
   aiohttp (128 lines of 8 KiB); how many of them come before the answer ("100 Continue" and the like) is bounded by
   `_Protocol`, for aiohttp would read them for ever, faster than its own deadline can ring. Nothing is decompressed.
 - *No help from outside*: no proxy or netrc from the environment, no cookies.
-- *Names*: resolved by threads of our own, at most 16, each look-up waited for 5 s, so that a slow name server holds up
-  nobody who uses other threads. Answers are kept for 30 s; that is safe because the address is checked at the socket.
+- *Names*: resolved by threads of our own, at most 64, each look-up waited for 5 s. One that hangs keeps its thread for
+  as long as the system's resolver waits (10 s or more), so that many names may be silent at a time before others wait;
+  a silent name is not asked again for 30 s. Answers are kept for as long; that is safe because the address is checked
+  at the socket.
 
 A blocked target is told as `Blocked` with a reason that names no address and quotes no answer: the caller may show it.
 """
@@ -35,8 +37,9 @@ from tomada.kit.addresses import AddressRefused, AddressRules, check_url, refusa
 TOTAL_S = 30.0
 CONNECT_S = 10.0
 RESOLVE_S = 5.0
-RESOLVER_THREADS = 16
+RESOLVER_THREADS = 64
 NAMES_KEPT_S = 30
+SILENT_NAMES_MAX = 10_000
 BODY_BYTES_MAX = 64 * 1024
 HEADS_MAX = 8  # of one answer: some 1xx, and its own
 CONNECTIONS_MAX = 512
@@ -228,16 +231,23 @@ class ThreadResolver(AbstractResolver):
     def __init__(self, timeout_s: float = RESOLVE_S) -> None:
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolve")
         self._timeout_s = timeout_s
+        self._silent: dict[str, float] = {}  # name -> until when it is not asked again
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """All addresses of a host; OSError if there are none in time."""
         loop = asyncio.get_running_loop()
+        if loop.time() < self._silent.get(host, 0.0):
+            raise OSError("name look-up timed out a moment ago")
         look_up = loop.run_in_executor(self._threads, _look_up, host, port, family)
         try:
             return await asyncio.wait_for(look_up, self._timeout_s)
         except TimeoutError as error:
+            self._silent.pop(host, None)
+            self._silent[host] = loop.time() + NAMES_KEPT_S
+            if len(self._silent) > SILENT_NAMES_MAX:
+                del self._silent[next(iter(self._silent))]
             raise OSError("name look-up timed out") from error
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ Behind the partner credential; every function takes the account, so that another
 Times are epoch milliseconds, lists come in pages (`next` of one is `cursor` of the next).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
@@ -16,7 +17,7 @@ from tomada.callbacks import history, replay
 from tomada.callbacks.history import AttemptView, DeadLetterPage, EventPage, LaneView
 from tomada.callbacks.replay import Progress, Selection
 from tomada.callbacks.sending import Sender
-from tomada.errors import NotFound
+from tomada.errors import NotFound, TooManyRequests
 from tomada.kit.addresses import AddressRules
 from tomada.kit.sealing import Sealer
 from tomada.postgres.pool import Pool
@@ -28,6 +29,7 @@ _SECURITY = [{"partner": list[str]()}]
 _LAST = (1 << 53) - 1  # the largest number that every JSON reader keeps exact
 _INSTANCE = "/v1/instances/{instance_id:str}"
 _EVENT_NUMBERS_MAX = 10_000
+_TESTS_MAX = 2  # at a time, of an account: each may take half a minute and a connection of those that all share
 # Numbers of events and times: what is larger would not fit the database's columns.
 Number = Annotated[int, Meta(ge=0, le=_LAST)]
 
@@ -87,6 +89,7 @@ class CallbackParts(NamedTuple):
     sender: Sender
     sealer: Sealer
     wake: Callable[[], None]
+    tests_running: Counter[str]  # by account
 
     @property
     def rules(self) -> AddressRules:
@@ -201,14 +204,16 @@ async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
 async def test_event(request: AnyRequest, instance_id: FromPath[str]) -> Tested:
     """Send a made-up event to a URL now, signed as usual."""
     body = await read_body(request, UrlBody)
-    attempt = await replay.send_test_event(
-        _parts(request).pool,
-        _parts(request).sender,
-        _parts(request).sealer,
-        account_of(request).id,
-        instance_id,
-        body.url,
-    )
+    parts, account_id = _parts(request), account_of(request).id
+    if parts.tests_running[account_id] >= _TESTS_MAX:
+        raise TooManyRequests(f"At most {_TESTS_MAX} test events at a time")
+    parts.tests_running[account_id] += 1
+    try:
+        attempt = await replay.send_test_event(
+            parts.pool, parts.sender, parts.sealer, account_id, instance_id, body.url
+        )
+    finally:
+        parts.tests_running[account_id] -= 1
     return Tested(attempt.status, attempt.duration_ms, attempt.error)
 
 
