@@ -29,7 +29,7 @@ select id, instance_id, url, selection, after_number, until_number, since_ms fro
 where finished_ms is null order by created_ms limit 1 for update skip locked
 """
 
-# What is not delivered, not waiting, and has somewhere to go; an explicit URL ($6) is somewhere.
+# What is not delivered, not waiting, and has somewhere to go. Locked: what is queued must not be removed meanwhile.
 _EVENTS = """
 select e.number, e.target,
     (select l.url from dead_letter d join lane l on l.id = d.lane_id
@@ -42,7 +42,7 @@ where e.instance_id = $1 and e.number > $2 and e.number <= $3 and e.created_ms >
         select from attempt a where a.instance_id = e.instance_id and a.event_number = e.number and a.error is null
     ) and not exists (
         select from callback c where c.instance_id = e.instance_id and c.event_number = e.number))
-order by e.number limit $6
+order by e.number limit $6 for key share of e
 """
 
 # What is queued is dead no more: in the lane it goes to, or (when dead letters were asked for) wherever it lay.

@@ -11,13 +11,24 @@ delete from dead_letter where (lane_id, position) in (
     select lane_id, position from dead_letter where died_ms < real_now_ms() - $1 limit $2)
 """
 
-_OLD_EVENTS = """
-delete from event where (instance_id, number) in (
-    select e.instance_id, e.number from event e where e.created_ms < real_now_ms() - $1
-        and not exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
-        and not exists (select from dead_letter d where d.instance_id = e.instance_id and d.event_number = e.number)
-    limit $2)
+# Nothing waits for it any more, and nothing of it lies in the dead letters.
+_IS_SETTLED = """
+not exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
+and not exists (select from dead_letter d
+    where d.account_id = e.account_id and d.instance_id = e.instance_id and d.event_number = e.number)
 """
+
+# In two statements: a replay may queue an event between this one's look and its lock, which it does not notice.
+_LOCK_OLD_EVENTS = f"""
+select e.instance_id, e.number from event e where e.created_ms < real_now_ms() - $1 and {_IS_SETTLED}
+limit $2 for update skip locked
+"""  # noqa: S608 - constants
+
+# The second looks again while nobody can queue them any more: a replay locks what it queues (store/replaying.py).
+_DELETE_EVENTS = f"""
+delete from event e using unnest($1::text[], $2::bigint[]) as t(instance_id, number)
+where e.instance_id = t.instance_id and e.number = t.number and {_IS_SETTLED}
+"""  # noqa: S608 - constants
 
 # Together with the events that they belong to: an attempt is younger than its event.
 _OLD_ATTEMPTS = """
@@ -60,11 +71,18 @@ group by l.account_id
 
 async def remove_old(connection: Connection, retention_ms: int) -> int:
     """Remove up to some thousand rows of each kind that are past retention; how many were."""
-    removed = 0
-    for sql in (_OLD_DEAD, _OLD_EVENTS, _OLD_ATTEMPTS, _OLD_LANES, _OLD_REPLAYS):
-        status: str = await connection.execute(sql, retention_ms, ROWS_MAX)
-        removed += int(status.rsplit(maxsplit=1)[-1])
+    removed = _count(await connection.execute(_OLD_DEAD, retention_ms, ROWS_MAX))
+    async with connection.transaction():
+        rows = await connection.fetch(_LOCK_OLD_EVENTS, retention_ms, ROWS_MAX)
+        columns = [row["instance_id"] for row in rows], [row["number"] for row in rows]
+        removed += _count(await connection.execute(_DELETE_EVENTS, *columns))
+    for sql in (_OLD_ATTEMPTS, _OLD_LANES, _OLD_REPLAYS):
+        removed += _count(await connection.execute(sql, retention_ms, ROWS_MAX))
     return removed
+
+
+def _count(status: str) -> int:
+    return int(status.rsplit(maxsplit=1)[-1])
 
 
 async def figures(connection: Connection) -> list[Any]:
