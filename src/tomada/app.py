@@ -177,7 +177,7 @@ def _callbacks(ground: Ground) -> Callbacks:
     dispatcher = Dispatcher(ground.pool, sender, ground.sealer, metrics)
     _run_until_stopped(dispatcher, stack)
     retention_ms = round(settings.callbacks_retention_days * 86_400_000)
-    upkeep = run_upkeep(ground.pool, ground.clock, metrics, dispatcher.wake, retention_ms)
+    upkeep = run_upkeep(ground.pool, metrics, dispatcher.wake, retention_ms)
     _start(upkeep, "callbacks upkeep", stack)
     recorder = Recorder(ground.pool, dispatcher.wake)
     stack.push_async_callback(recorder.close)

@@ -1,7 +1,8 @@
 """What an account may look up under /v1: events, attempts, lanes (URLs), dead letters.
 
 Every function takes the account first and shows nothing of others; an instance or event of another account looks like
-one that is not there. Lists come in pages: pass `next` of a page as `cursor` of the next call; None ends.
+one that is not there. Lists come in pages: pass `next` of a page as `cursor` of the next call; None ends. With a filter
+a page of events may hold fewer than asked for, or none, and not be the last.
 """
 
 import msgspec
@@ -67,7 +68,7 @@ class DeadLetterView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Some events, newest first."""
+    """Some events, newest first. `next` is None if there are no more."""
 
     content: list[EventView]
     next: str | None
@@ -98,7 +99,7 @@ async def history(
     limit = _limit(limit)
     (before,) = _cursor(cursor, 1) or (_LAST,)
     async with pool.acquire() as connection:
-        rows = await reading.events(
+        rows, before_next = await reading.events(
             connection,
             account_id,
             instance_id,
@@ -122,7 +123,7 @@ async def history(
         )
         for row in rows
     ]
-    return EventPage(content, str(content[-1].number) if len(content) == limit else None)
+    return EventPage(content, None if before_next is None else str(before_next))
 
 
 async def attempts(pool: Pool, account_id: str, event_id: str) -> list[AttemptView]:

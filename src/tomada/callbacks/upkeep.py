@@ -1,16 +1,16 @@
 """The slow work beside the dispatcher: disabled lanes emptied, replays worked off, old rows removed, gauges refreshed.
 
-Any number may run at the same time: a replay is one transaction's at a time (row lock), and removing is idempotent.
+Any number may run at the same time: of a replay each part is queued once (store/replaying.py), and removing is
+idempotent. Each kind has a loop of its own, so that none waits for another.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from tomada.callbacks.metrics import AccountFigures, Metrics
 from tomada.callbacks.store import lanes, replaying, upkeep
-from tomada.kit.clock import Clock
 from tomada.postgres.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -20,24 +20,29 @@ FIGURES_EVERY_S = 15.0
 REMOVE_EVERY_S = 600.0
 
 
-async def run_upkeep(pool: Pool, clock: Clock, metrics: Metrics, wake: Callable[[], None], retention_ms: int) -> None:
-    """Until cancelled: replays every second, figures every 15 s, removal every 10 min."""
-    figures_due_s = remove_due_s = clock.monotonic_s()
+async def run_upkeep(pool: Pool, metrics: Metrics, wake: Callable[[], None], retention_ms: int) -> None:
+    """Until cancelled: replays and disabled lanes every second, figures every 15 s, removal every 10 min."""
+
+    async def replay() -> None:
+        if await work_off_replays(pool):
+            wake()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_every(TICK_S, "replays", replay))
+        group.create_task(_every(TICK_S, "disabled lanes", lambda: bury_disabled(pool)))
+        group.create_task(_every(FIGURES_EVERY_S, "figures", lambda: refresh_figures(pool, metrics)))
+        group.create_task(_every(REMOVE_EVERY_S, "removal", lambda: remove_old(pool, retention_ms)))
+
+
+async def _every(period_s: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
-            await bury_disabled(pool)
-            if await work_off_replays(pool):
-                wake()
-            now_s = clock.monotonic_s()
-            if now_s >= figures_due_s:
-                await refresh_figures(pool, metrics)
-                figures_due_s = now_s + FIGURES_EVERY_S
-            if now_s >= remove_due_s:
-                await remove_old(pool, retention_ms)
-                remove_due_s = now_s + REMOVE_EVERY_S
+            await work()
+            pause_s = period_s
         except Exception as error:  # noqa: BLE001 - tried again in a second; deliveries do not depend on it
-            _log.warning("callbacks_upkeep_failed", error=type(error).__name__)
-        await asyncio.sleep(TICK_S)
+            _log.warning("callbacks_upkeep_failed", doing=what, error=type(error).__name__)
+            pause_s = TICK_S
+        await asyncio.sleep(pause_s)
 
 
 async def bury_disabled(pool: Pool, steps_max: int = 20) -> None:
@@ -49,11 +54,23 @@ async def bury_disabled(pool: Pool, steps_max: int = 20) -> None:
 
 
 async def work_off_replays(pool: Pool, steps_max: int = 20) -> bool:
-    """Some steps of unfinished replays; whether there was anything to do."""
+    """Up to `steps_max` steps of every unfinished replay, in turn; whether there was any.
+
+    One that fails is logged, and holds up no other.
+    """
+    failed: set[str] = set()
     for done in range(steps_max):
-        async with pool.acquire() as connection, connection.transaction():
-            if not await replaying.step(connection):
-                return done > 0
+        async with pool.acquire() as connection:
+            replays = [replay_id for replay_id in await replaying.unfinished(connection) if replay_id not in failed]
+        if not replays:
+            return done > 0
+        for replay_id in replays:
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    await replaying.step(connection, replay_id)
+            except Exception:  # noqa: BLE001 - tried again in a second
+                _log.exception("callbacks_replay_failed", replay=replay_id)
+                failed.add(replay_id)
     return True
 
 

@@ -104,7 +104,7 @@ def _parts(request: AnyRequest) -> CallbackParts:
 
 @get(f"{_INSTANCE}/events")
 async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
-    """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit."""
+    """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit. An empty page may have a next."""
     return await history.history(
         _parts(request).pool,
         account_of(request).id,

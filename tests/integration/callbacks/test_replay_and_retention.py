@@ -49,7 +49,8 @@ async def test_what_is_being_queued_again_is_not_removed(pool: Pool, receiver: R
     await _ask(pool, account, instance)
     before = len(receiver.requests())
     async with pool.acquire() as connection, connection.transaction():
-        assert await replaying.step(connection)
+        (replay_id,) = await replaying.unfinished(connection)
+        await replaying.step(connection, replay_id)
         removing = asyncio.create_task(remove_old(pool, MONTH_MS))
         await asyncio.wait([removing], timeout=5.0)
     await removing

@@ -19,7 +19,9 @@ from tests.integration.callbacks.harness import (
 )
 from tests.receiver import Receiver
 from tomada.callbacks import history, replay
+from tomada.callbacks.history import EventPage
 from tomada.callbacks.replay import Selection
+from tomada.callbacks.store import reading
 from tomada.callbacks.upkeep import remove_old, work_off_replays
 from tomada.errors import BadAddress, BadInput, NotFound
 from tomada.kit.addresses import AddressRules
@@ -187,6 +189,26 @@ async def test_history_in_pages_with_filters(pool: Pool, receiver: Receiver) -> 
         await history.history(pool, account.id, instance.id, cursor="x")
     with pytest.raises(BadInput):
         await history.history(pool, account.id, instance.id, limit=0)
+
+
+async def test_a_page_looks_at_a_bounded_number_of_events(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rare ones come in pages that are not full, each event once; the last page says so. Others still see nothing."""
+    account, instance = await _delivered(pool, receiver, 25)
+    await pool.execute("update event set type = 'Rare' where number in (1, 3, 24)")
+    monkeypatch.setattr(reading, "LOOK_EVENTS", 10)
+    pages: list[list[int]] = []
+    cursor: str | None = None
+    while not pages or cursor is not None:
+        page = await history.history(pool, account.id, instance.id, type_="Rare", cursor=cursor)
+        pages.append([e.number for e in page.content])
+        cursor = page.next
+    assert pages == [[24], [], [3, 1]]
+    page = await history.history(pool, account.id, instance.id, state="delivered", limit=8)
+    assert ([e.number for e in page.content], page.next) == (list(range(25, 17, -1)), "18")
+    thief = await make_account(pool)
+    assert await history.history(pool, thief.id, instance.id) == EventPage([], None)
 
 
 async def test_another_account_sees_and_does_nothing(pool: Pool, receiver: Receiver) -> None:

@@ -4,13 +4,24 @@ from typing import Any
 
 from tomada.postgres.pool import Connection
 
+LOOK_EVENTS = 5000
+
+# The instance, if it is the account's; else nothing is read at all.
+_OWN = "(select i.id from instance i where i.account_id = $1 and i.id = $2)"
+
+# The newest event that a page does not look at any more; null: it looks at all.
+_STRETCH_END = f"""
+select e.number from event e where e.instance_id = {_OWN} and e.number < $3 order by e.number desc offset $4 limit 1
+"""  # noqa: S608 - constants
+
 # Newest first. The state is derived, so it cannot disagree with the rows: waiting beats dead beats delivered.
-_EVENTS = """
+_EVENTS = f"""
 select * from (
     select e.id, e.number, e.instance_id, e.type, e.payload, e.created_ms,
         case when exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
                 then 'waiting'
-            when exists (select from dead_letter d where d.instance_id = e.instance_id and d.event_number = e.number)
+            when exists (select from dead_letter d where d.account_id = e.account_id
+                and d.instance_id = e.instance_id and d.event_number = e.number)
                 then 'dead'
             when exists (select from attempt a
                 where a.instance_id = e.instance_id and a.event_number = e.number and a.error is null)
@@ -18,10 +29,10 @@ select * from (
             else 'kept' end as state,
         (select count(*) from attempt a where a.instance_id = e.instance_id and a.event_number = e.number) as attempts
     from event e
-    where e.account_id = $1 and e.instance_id = $2 and e.number < $3 and ($4::text is null or e.type = $4)
+    where e.instance_id = {_OWN} and e.number < $3 and e.number > $9 and ($4::text is null or e.type = $4)
         and e.created_ms >= $5 and e.created_ms < $6
 ) x where ($7::text is null or x.state = $7) order by x.number desc limit $8
-"""
+"""  # noqa: S608 - constants
 
 _ATTEMPTS = """
 select a.n, l.url, a.at_ms, a.status, a.duration_ms, a.error
@@ -66,11 +77,18 @@ async def events(
     until_ms: int,
     state: str | None,
     limit: int,
-) -> list[Any]:
-    """Events of an instance, newest first."""
-    return await connection.fetch(
-        _EVENTS, account_id, instance_id, before_number, type_, since_ms, until_ms, state, limit
+) -> tuple[list[Any], int | None]:
+    """Events of an instance, newest first; and what `before_number` is to be next, None at the end.
+
+    At most LOOK_EVENTS are looked at, however few of them are wanted.
+    """
+    beyond = await connection.fetchval(_STRETCH_END, account_id, instance_id, before_number, LOOK_EVENTS)
+    rows = await connection.fetch(
+        _EVENTS, account_id, instance_id, before_number, type_, since_ms, until_ms, state, limit, beyond or 0
     )
+    if len(rows) == limit:
+        return rows, rows[-1]["number"]
+    return rows, None if beyond is None else beyond + 1
 
 
 async def attempts(connection: Connection, account_id: str, event_id: str) -> list[Any]:

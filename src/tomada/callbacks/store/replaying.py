@@ -1,8 +1,12 @@
 """Events sent again: requests for it, and the steps that work them off.
 
-A step takes the next events of one request and puts them into their lanes as new callbacks of the same events, so they
-go out under their original webhook-id. Its place is kept in the request's row, in the same transaction: a crash repeats
-nothing and forgets nothing, and a request may be of any size.
+A step puts some events of one request into their lanes as new callbacks of the same events, so they go out under their
+original webhook-id. The request's place is kept in its row, in the same transaction: a crash repeats nothing and
+forgets nothing, and a request may be of any size.
+
+Looking for them comes first and holds no lock: at most LOOK_EVENTS, however few of them are wanted. Then come the locks
+that queueing needs, in the order of all others: the instance, the request (if another process has moved it on
+meanwhile, nothing is done), the events (against retention, store/upkeep.py), the lanes.
 """
 
 from collections.abc import Sequence
@@ -16,6 +20,7 @@ from tomada.kit.addresses import destination
 from tomada.postgres.pool import Connection
 
 STEP_EVENTS = 500
+LOOK_EVENTS = 5000
 
 # Account and instance are checked here: a foreign instance inserts nothing.
 _START = """
@@ -24,26 +29,43 @@ select $1, i.account_id, i.id, $4, $5, $6::bigint - 1, least($7, i.event_number)
 from instance i where i.id = $3 and i.account_id = $2 returning id
 """
 
-_NEXT = """
+_UNFINISHED = "select id from replay where finished_ms is null order by created_ms, id"
+
+_REPLAY = """
 select id, instance_id, url, selection, after_number, until_number, since_ms from replay
-where finished_ms is null order by created_ms limit 1 for update skip locked
+where id = $1 and finished_ms is null
 """
 
-# What is not delivered, not waiting, and has somewhere to go. Locked: what is queued must not be removed meanwhile.
-_EVENTS = """
+# The end of the stretch that a step looks at; null: that of the request.
+_STRETCH_END = """
+select e.number from event e where e.instance_id = $1 and e.number > $2 and e.number <= $3
+order by e.number offset $4 limit 1
+"""
+
+# Dead, or missing: neither delivered nor waiting. ($1: the instance)
+_IS_DEAD = "exists (select from dead_letter d where d.instance_id = $1 and d.event_number = e.number)"
+_IS_MISSING = """(
+    not exists (select from attempt a where a.instance_id = $1 and a.event_number = e.number and a.error is null)
+    and not exists (select from callback c where c.instance_id = $1 and c.event_number = e.number))
+"""
+_IS_SELECTED = f"($2 <> 'dead' or {_IS_DEAD}) and ($2 <> 'missing' or {_IS_MISSING})"
+
+_FIND = f"""
+select e.number from event e
+where e.instance_id = $1 and e.number > $3 and e.number <= $4 and e.created_ms >= $5 and {_IS_SELECTED}
+order by e.number limit $6
+"""  # noqa: S608 - constants
+
+_LOCK = "select from replay where id = $1 and after_number = $2 and finished_ms is null for update"
+
+# Asked again, for another replay may have queued some of them before our locks were there.
+_LOCK_EVENTS = f"""
 select e.number, e.target,
     (select l.url from dead_letter d join lane l on l.id = d.lane_id
      where d.instance_id = e.instance_id and d.event_number = e.number order by d.position desc limit 1) as dead_url
-from event e
-where e.instance_id = $1 and e.number > $2 and e.number <= $3 and e.created_ms >= $4
-    and ($5 <> 'dead' or exists (
-        select from dead_letter d where d.instance_id = e.instance_id and d.event_number = e.number))
-    and ($5 <> 'missing' or not exists (
-        select from attempt a where a.instance_id = e.instance_id and a.event_number = e.number and a.error is null
-    ) and not exists (
-        select from callback c where c.instance_id = e.instance_id and c.event_number = e.number))
-order by e.number limit $6 for key share of e
-"""
+from event e where e.instance_id = $1 and e.number = any($3::bigint[]) and {_IS_SELECTED}
+order by e.number for key share of e
+"""  # noqa: S608 - constants
 
 # What is queued is dead no more: in the lane it goes to, or (when dead letters were asked for) wherever it lay.
 _QUEUE = """
@@ -75,8 +97,9 @@ select lane_id, position, $1, number, account_id, 0, 'url disabled' from placed 
 """
 
 _ADVANCE = """
-update replay set after_number = $2, queued = queued + $3,
-    finished_ms = case when $4 then real_now_ms() end where id = $1
+update replay set after_number = $3, queued = queued + $4,
+    finished_ms = case when $3 >= until_number then real_now_ms() end
+where id = $1 and after_number = $2 and finished_ms is null
 """
 
 _PROGRESS = """
@@ -121,30 +144,47 @@ async def start(
     return row is not None
 
 
-async def step(connection: Connection) -> bool:
-    """Work off the next part of the oldest unfinished request; False if there is none that is free."""
-    replay = await connection.fetchrow(_NEXT)
+async def unfinished(connection: Connection) -> list[str]:
+    """The ids of requests that are not worked off, oldest first."""
+    return [row["id"] for row in await connection.fetch(_UNFINISHED)]
+
+
+async def step(connection: Connection, replay_id: str) -> None:
+    """Work off the next part of a request, in the caller's transaction; nothing if it is finished."""
+    replay = await connection.fetchrow(_REPLAY, replay_id)
     if replay is None:
-        return False
+        return
+    numbers, last = await _find(connection, replay)
+    queued = await _queue(connection, replay, numbers) if numbers else 0
+    if queued is not None:
+        await connection.execute(_ADVANCE, replay_id, replay["after_number"], last, queued)
+
+
+async def _find(connection: Connection, replay: Any) -> tuple[list[int], int]:
+    """The numbers of the next events to be sent again, STEP_EVENTS at most; and up to where all have been found."""
+    instance_id, after, until = replay["instance_id"], replay["after_number"], replay["until_number"]
+    end = await connection.fetchval(_STRETCH_END, instance_id, after, until, LOOK_EVENTS - 1)
+    last = until if end is None else end
+    rows = await connection.fetch(_FIND, instance_id, replay["selection"], after, last, replay["since_ms"], STEP_EVENTS)
+    numbers = [row["number"] for row in rows]
+    return numbers, numbers[-1] if len(numbers) == STEP_EVENTS else last
+
+
+async def _queue(connection: Connection, replay: Any, numbers: list[int]) -> int | None:
+    """Put these events into their lanes; how many went there. None: the request is not where it was."""
     instance_id = replay["instance_id"]
-    (instance,) = await connection.fetch(LOCK_INSTANCES, [instance_id])
-    rows = await connection.fetch(
-        _EVENTS,
-        instance_id,
-        replay["after_number"],
-        replay["until_number"],
-        replay["since_ms"],
-        replay["selection"],
-        STEP_EVENTS,
-    )
-    wanted = _with_urls(rows, instance, replay)
+    instances = await connection.fetch(LOCK_INSTANCES, [instance_id])
+    place = await connection.fetchrow(_LOCK, replay["id"], replay["after_number"])
+    if not instances or place is None:
+        return None
+    rows = await connection.fetch(_LOCK_EVENTS, instance_id, replay["selection"], numbers)
+    wanted = _with_urls(rows, instances[0], replay)
     if wanted:
-        numbers, urls = [number for number, _ in wanted], [url for _, url in wanted]
+        urls = [url for _, url in wanted]
         places = [destination(url) for url in urls]
+        numbers = [number for number, _ in wanted]
         await connection.execute(_QUEUE, instance_id, numbers, urls, places, replay["selection"] == "dead")
-    after = rows[-1]["number"] if rows else replay["until_number"]
-    await connection.execute(_ADVANCE, replay["id"], after, len(wanted), len(rows) < STEP_EVENTS)
-    return True
+    return len(wanted)
 
 
 def _with_urls(rows: Sequence[Any], instance: Any, replay: Any) -> list[tuple[int, str]]:
