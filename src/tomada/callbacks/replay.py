@@ -20,7 +20,7 @@ from tomada.errors import BadInput, NotFound
 from tomada.kit import ids
 from tomada.kit.addresses import AddressRules
 from tomada.kit.sealing import Sealer
-from tomada.postgres.pool import Pool
+from tomada.postgres.pool import Connection, Pool
 
 _LAST = (1 << 63) - 1
 SELECTIONS = ("all", "missing", "dead")
@@ -63,19 +63,26 @@ async def replay(
         raise BadInput("the range is empty")
     if url is not None:
         check_url(url, rules)
-    replay_id = f"rpl_{uuid.uuid4().hex}"
     async with pool.acquire() as connection:
-        found = await replaying.start(
-            connection,
-            replay_id,
-            account_id,
-            selection.instance_id,
-            url=url,
-            selection=selection.only,
-            from_number=selection.from_number,
-            until_number=selection.until_number,
-            since_ms=selection.since_ms,
-        )
+        return await _start(connection, account_id, selection, url=url)
+
+
+async def _start(
+    connection: Connection, account_id: str, selection: Selection, *, url: str | None = None, lane_id: int | None = None
+) -> str:
+    replay_id = f"rpl_{uuid.uuid4().hex}"
+    found = await replaying.start(
+        connection,
+        replay_id,
+        account_id,
+        selection.instance_id,
+        url=url,
+        selection=selection.only,
+        from_number=selection.from_number,
+        until_number=selection.until_number,
+        since_ms=selection.since_ms,
+        lane_id=lane_id,
+    )
     if not found:
         raise NotFound
     return replay_id
@@ -102,23 +109,25 @@ async def purge_dead_letters(
 async def switch_on(pool: Pool, account_id: str, instance_id: str, url: str) -> bool:
     """Call a disabled URL again from the next event on; False if it is not disabled. Its dead letters stay."""
     async with pool.acquire() as connection, connection.transaction():
-        return await replaying.reenable(connection, account_id, instance_id, url)
+        return await replaying.reenable(connection, account_id, instance_id, url) is not None
 
 
 async def reenable(
     pool: Pool, account_id: str, instance_id: str, url: str, *, rules: AddressRules, recover_since_ms: int | None = None
 ) -> str | None:
-    """Switch a disabled URL on again; with `recover_since_ms`, replay the dead letters since then (its id is returned).
+    """Switch a disabled URL on again; with `recover_since_ms`, replay its dead letters since then (the id is returned).
 
-    Raises NotFound if the URL is not there or not disabled.
+    Both or neither. Raises NotFound if the URL is not there or not disabled.
     """
     check_url(url, rules)
-    if not await switch_on(pool, account_id, instance_id, url):
-        raise NotFound("There is no disabled URL like that")
-    if recover_since_ms is None:
-        return None
-    selection = Selection(instance_id=instance_id, only="dead", since_ms=recover_since_ms)
-    return await replay(pool, account_id, selection, rules=rules)
+    async with pool.acquire() as connection, connection.transaction():
+        lane_id = await replaying.reenable(connection, account_id, instance_id, url)
+        if lane_id is None:
+            raise NotFound("There is no disabled URL like that")
+        if recover_since_ms is None:
+            return None
+        selection = Selection(instance_id=instance_id, only="dead", since_ms=recover_since_ms)
+        return await _start(connection, account_id, selection, lane_id=lane_id)
 
 
 async def send_test_event(

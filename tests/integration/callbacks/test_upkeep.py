@@ -56,7 +56,7 @@ async def test_a_step_looks_at_a_bounded_number_of_events(
     pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is missing is looked for in stretches, each of which is a step: 25 were delivered before the first one."""
-    monkeypatch.setattr(replaying, "LOOK_EVENTS", 10)
+    monkeypatch.setattr(replaying, "LOOK_MAX", 10)
     account = await make_account(pool)
     instance = await make_instance(pool, account, receiver.url())
     async with running(pool) as rig:

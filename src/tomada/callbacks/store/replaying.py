@@ -4,9 +4,11 @@ A step puts some events of one request into their lanes as new callbacks of the 
 original webhook-id. The request's place is kept in its row, in the same transaction: a crash repeats nothing and
 forgets nothing, and a request may be of any size.
 
-Looking for them comes first and holds no lock: at most LOOK_EVENTS, however few of them are wanted. Then come the locks
-that queueing needs, in the order of all others: the instance, the request (if another process has moved it on
-meanwhile, nothing is done), the events (against retention, store/upkeep.py), the lanes.
+Dead letters are sent again each by itself, to the URL that it was for: an event may be dead in one lane or in several.
+
+Looking comes first and holds no lock: at most LOOK_MAX events or dead letters, however few of them are wanted. Then
+come the locks that queueing needs, in the order of all others: the instance, the request (if another process has moved
+it on meanwhile, nothing is done), the events (against retention, store/upkeep.py), the lanes.
 """
 
 from collections.abc import Sequence
@@ -20,20 +22,31 @@ from tomada.kit.addresses import destination
 from tomada.postgres.pool import Connection
 
 STEP_EVENTS = 500
-LOOK_EVENTS = 5000
+LOOK_MAX = 5000
 
 # Account and instance are checked here: a foreign instance inserts nothing.
 _START = """
-insert into replay (id, account_id, instance_id, url, selection, after_number, until_number, since_ms)
-select $1, i.account_id, i.id, $4, $5, $6::bigint - 1, least($7, i.event_number), $8
+insert into replay (id, account_id, instance_id, url, selection, after_number, until_number, since_ms, lane_id)
+select $1, i.account_id, i.id, $4, $5, $6::bigint - 1, least($7, i.event_number), $8, $9
 from instance i where i.id = $3 and i.account_id = $2 returning id
 """
 
 _UNFINISHED = "select id from replay where finished_ms is null order by created_ms, id"
 
 _REPLAY = """
-select id, instance_id, url, selection, after_number, until_number, since_ms from replay
+select id, account_id, instance_id, url, selection, lane_id, after_number, until_number, since_ms from replay
 where id = $1 and finished_ms is null
+"""
+
+# Missing: neither delivered nor waiting. ($1: the instance, $2: whether only such are wanted)
+_IS_SELECTED = """(not $2 or (
+    not exists (select from attempt a where a.instance_id = $1 and a.event_number = e.number and a.error is null)
+    and not exists (select from callback c where c.instance_id = $1 and c.event_number = e.number)))
+"""
+# ($1: the account, $2: the instance, $3: the lane, null for all)
+_DEAD = """
+dead_letter d join event e on e.instance_id = d.instance_id and e.number = d.event_number
+where d.account_id = $1 and d.instance_id = $2 and ($3::bigint is null or d.lane_id = $3)
 """
 
 # The end of the stretch that a step looks at; null: that of the request.
@@ -41,33 +54,36 @@ _STRETCH_END = """
 select e.number from event e where e.instance_id = $1 and e.number > $2 and e.number <= $3
 order by e.number offset $4 limit 1
 """
-
-# Dead, or missing: neither delivered nor waiting. ($1: the instance)
-_IS_DEAD = "exists (select from dead_letter d where d.instance_id = $1 and d.event_number = e.number)"
-_IS_MISSING = """(
-    not exists (select from attempt a where a.instance_id = $1 and a.event_number = e.number and a.error is null)
-    and not exists (select from callback c where c.instance_id = $1 and c.event_number = e.number))
+_DEAD_STRETCH_END = """
+select d.event_number from dead_letter d
+where d.account_id = $1 and d.instance_id = $2 and d.event_number > $3 and d.event_number <= $4
+order by d.event_number offset $5 limit 1
 """
-_IS_SELECTED = f"($2 <> 'dead' or {_IS_DEAD}) and ($2 <> 'missing' or {_IS_MISSING})"
 
 _FIND = f"""
 select e.number from event e
 where e.instance_id = $1 and e.number > $3 and e.number <= $4 and e.created_ms >= $5 and {_IS_SELECTED}
 order by e.number limit $6
 """  # noqa: S608 - constants
+_FIND_DEAD = f"""
+select distinct d.event_number as number from {_DEAD}
+and d.event_number > $4 and d.event_number <= $5 and e.created_ms >= $6 order by number limit $7
+"""  # noqa: S608 - constants
 
 _LOCK = "select from replay where id = $1 and after_number = $2 and finished_ms is null for update"
 
 # Asked again, for another replay may have queued some of them before our locks were there.
 _LOCK_EVENTS = f"""
-select e.number, e.target,
-    (select l.url from dead_letter d join lane l on l.id = d.lane_id
-     where d.instance_id = e.instance_id and d.event_number = e.number order by d.position desc limit 1) as dead_url
-from event e where e.instance_id = $1 and e.number = any($3::bigint[]) and {_IS_SELECTED}
+select e.number, e.target, null as dead_url from event e
+where e.instance_id = $1 and e.number = any($3::bigint[]) and {_IS_SELECTED}
 order by e.number for key share of e
 """  # noqa: S608 - constants
+_LOCK_DEAD = f"""
+select e.number, e.target, (select l.url from lane l where l.id = d.lane_id) as dead_url from {_DEAD}
+and d.event_number = any($4::bigint[]) order by e.number, d.lane_id for key share of e
+"""  # noqa: S608 - constants
 
-# What is queued is dead no more: in the lane it goes to, or (when dead letters were asked for) wherever it lay.
+# What is queued is dead no more: in the lane it goes to, or (dead letters sent to another URL) wherever it lay.
 _QUEUE = """
 with input as (
     select * from unnest($2::bigint[], $3::text[], $4::text[]) as t(number, url, destination)
@@ -136,10 +152,11 @@ async def start(
     from_number: int,
     until_number: int,
     since_ms: int,
+    lane_id: int | None = None,
 ) -> bool:
-    """Note a request; False if the account has no such instance."""
+    """Note a request; False if the account has no such instance. `lane_id`: only the dead letters of this lane."""
     row = await connection.fetchrow(
-        _START, replay_id, account_id, instance_id, url, selection, from_number, until_number, since_ms
+        _START, replay_id, account_id, instance_id, url, selection, from_number, until_number, since_ms, lane_id
     )
     return row is not None
 
@@ -163,39 +180,50 @@ async def step(connection: Connection, replay_id: str) -> None:
 async def _find(connection: Connection, replay: Any) -> tuple[list[int], int]:
     """The numbers of the next events to be sent again, STEP_EVENTS at most; and up to where all have been found."""
     instance_id, after, until = replay["instance_id"], replay["after_number"], replay["until_number"]
-    end = await connection.fetchval(_STRETCH_END, instance_id, after, until, LOOK_EVENTS - 1)
-    last = until if end is None else end
-    rows = await connection.fetch(_FIND, instance_id, replay["selection"], after, last, replay["since_ms"], STEP_EVENTS)
+    account_id, since_ms = replay["account_id"], replay["since_ms"]
+    if replay["selection"] == "dead":
+        end = await connection.fetchval(_DEAD_STRETCH_END, account_id, instance_id, after, until, LOOK_MAX - 1)
+        last = until if end is None else end
+        of = (account_id, instance_id, replay["lane_id"])
+        rows = await connection.fetch(_FIND_DEAD, *of, after, last, since_ms, STEP_EVENTS)
+    else:
+        end = await connection.fetchval(_STRETCH_END, instance_id, after, until, LOOK_MAX - 1)
+        last = until if end is None else end
+        missing = replay["selection"] == "missing"
+        rows = await connection.fetch(_FIND, instance_id, missing, after, last, since_ms, STEP_EVENTS)
     numbers = [row["number"] for row in rows]
     return numbers, numbers[-1] if len(numbers) == STEP_EVENTS else last
 
 
 async def _queue(connection: Connection, replay: Any, numbers: list[int]) -> int | None:
-    """Put these events into their lanes; how many went there. None: the request is not where it was."""
+    """Put these events into their lanes; how many callbacks that made. None: the request is not where it was."""
     instance_id = replay["instance_id"]
     instances = await connection.fetch(LOCK_INSTANCES, [instance_id])
     place = await connection.fetchrow(_LOCK, replay["id"], replay["after_number"])
     if not instances or place is None:
         return None
-    rows = await connection.fetch(_LOCK_EVENTS, instance_id, replay["selection"], numbers)
-    wanted = _with_urls(rows, instances[0], replay)
+    if replay["selection"] == "dead":
+        of = (replay["account_id"], instance_id, replay["lane_id"])
+        rows = await connection.fetch(_LOCK_DEAD, *of, numbers)
+    else:
+        rows = await connection.fetch(_LOCK_EVENTS, instance_id, replay["selection"] == "missing", numbers)
+    wanted = _with_urls(rows, instances[0], replay["url"])
     if wanted:
         urls = [url for _, url in wanted]
         places = [destination(url) for url in urls]
-        numbers = [number for number, _ in wanted]
-        await connection.execute(_QUEUE, instance_id, numbers, urls, places, replay["selection"] == "dead")
+        elsewhere = replay["selection"] == "dead" and replay["url"] is not None
+        await connection.execute(_QUEUE, instance_id, [number for number, _ in wanted], urls, places, elsewhere)
     return len(wanted)
 
 
-def _with_urls(rows: Sequence[Any], instance: Any, replay: Any) -> list[tuple[int, str]]:
-    """Events with where they go: the URL asked for, the dead letter's own, or what the settings say now."""
-    pairs = []
+def _with_urls(rows: Sequence[Any], instance: Any, url: str | None) -> list[tuple[int, str]]:
+    """Events with where they go, each pair once: the URL asked for, the dead letter's, or what the settings say now."""
+    pairs: dict[tuple[int, str], None] = {}
     for row in rows:
-        own = row["dead_url"] if replay["selection"] == "dead" else None
-        url = replay["url"] or own or url_for(Target(row["target"]), instance)
-        if url:
-            pairs.append((row["number"], url))
-    return pairs
+        target_url = url or row["dead_url"] or url_for(Target(row["target"]), instance)
+        if target_url:
+            pairs[row["number"], target_url] = None
+    return list(pairs)
 
 
 async def progress(connection: Connection, account_id: str, replay_id: str) -> Any:
@@ -203,14 +231,13 @@ async def progress(connection: Connection, account_id: str, replay_id: str) -> A
     return await connection.fetchrow(_PROGRESS, account_id, replay_id)
 
 
-async def reenable(connection: Connection, account_id: str, instance_id: str, url: str) -> bool:
-    """Switch a disabled URL on again; False if it is not there or not disabled. In the caller's transaction."""
-    lane_id = await connection.fetchval(_DISABLED, account_id, instance_id, url)
-    if lane_id is None:
-        return False
-    await bury_all(connection, lane_id)
-    await connection.execute(_REENABLE, lane_id)
-    return True
+async def reenable(connection: Connection, account_id: str, instance_id: str, url: str) -> int | None:
+    """Switch a disabled URL on again, in the caller's transaction; its lane, or None if it is not there or not disabled."""
+    lane_id: int | None = await connection.fetchval(_DISABLED, account_id, instance_id, url)
+    if lane_id is not None:
+        await bury_all(connection, lane_id)
+        await connection.execute(_REENABLE, lane_id)
+    return lane_id
 
 
 async def purge_dead(

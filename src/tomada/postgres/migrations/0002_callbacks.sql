@@ -98,8 +98,9 @@ create table replay (
     id text primary key,
     account_id text not null,
     instance_id text not null references instance (id) on delete cascade,
-    url text,                                     -- null: where each event goes by the instance's settings
+    url text,                                     -- null: where each goes by the settings, or where it died
     selection text not null check (selection in ('all', 'missing', 'dead')),
+    lane_id bigint,                               -- only the dead letters of this lane; null: of all
     after_number bigint not null,                 -- the last event number already dealt with
     until_number bigint not null,
     since_ms bigint not null default 0,
