@@ -5,7 +5,7 @@ import msgspec
 from tomada.postgres.pool import Connection, Pool
 
 # The dedupe key of a received message begins with its chat and ends with WhatsApp's id (events.py): the unique index
-# narrows it to the chat.
+# narrows it to the chat, for the column is in the order of bytes. That of a language may put `;` before `:`.
 _FIND = """
 select payload from event
 where instance_id = $1 and dedupe_key >= $2 and dedupe_key < $3 and right(dedupe_key, length($4)) = $4

@@ -13,7 +13,7 @@ create table event (
     target text not null,                         -- which of the instance's URLs it is for (callbacks.types.Target)
     payload text not null,                        -- the body, byte for byte
     created_ms bigint not null default real_now_ms(),
-    dedupe_key text not null,
+    dedupe_key text collate "C" not null,         -- in the order of its bytes, so that a prefix is a range everywhere
     primary key (instance_id, number),
     unique (instance_id, dedupe_key)
 );
