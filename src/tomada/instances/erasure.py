@@ -7,10 +7,14 @@ compares both with the schema, so that whoever adds one must say here what becom
 from tomada.instances.deletion import Step
 from tomada.postgres.pool import Connection
 
+# Children first; `lane` last, since what it still holds goes with it.
+_CALLBACKS = ("dead_letter", "callback", "attempt", "replay", "event", "lane")
+
 TABLES: dict[Step, tuple[str, ...]] = {
     Step.SESSION: ("session",),
-    # Children first; `lane` last, since what it still holds goes with it.
-    Step.EVENTS: ("outgoing_message", "dead_letter", "callback", "attempt", "replay", "event", "lane"),
+    Step.EVENTS: ("outgoing_message", *_CALLBACKS),
+    # What came since: events are recorded until the token is gone (callbacks/store/recording.py).
+    Step.TOMBSTONE: _CALLBACKS,
 }
 """Which step removes the instance's rows from which table, in order."""
 

@@ -62,7 +62,7 @@ order by d.lane_id, d.position limit $5
 _INSTANCE = """
 select i.id, i.account_id, i.token_sealed, a.signing_secret_sealed, s.phone
 from instance i join account a on a.id = i.account_id left join session s on s.instance_id = i.id
-where i.id = $2 and i.account_id = $1
+where i.id = $2 and i.account_id = $1 and (i.state <> 'deleted' or i.token_sealed <> '')
 """
 
 
@@ -109,5 +109,5 @@ async def dead_letters(
 
 
 async def instance(connection: Connection, account_id: str, instance_id: str) -> Any:
-    """The sealed credentials of an instance of the account, or None."""
+    """The sealed credentials of an instance of the account; None also if they were erased."""
     return await connection.fetchrow(_INSTANCE, account_id, instance_id)

@@ -15,11 +15,13 @@ from tomada.postgres.pool import Connection
 
 WAKE_CHANNEL = "tomada_callbacks"
 
-# Sorted locking: two batches with the same instances wait for each other instead of deadlocking.
+# Sorted locking: two batches with the same instances wait for each other instead of deadlocking. An instance whose
+# token was erased is none any more, and its events are erased too; until then its deletion has something to tell.
 LOCK_INSTANCES = """
 select id, delivery_callback_url, received_callback_url, received_and_delivery_callback_url, disconnected_callback_url,
        connected_callback_url, message_status_callback_url, presence_chat_callback_url, notify_sent_by_me
-from instance where id = any($1::text[]) order by id for no key update
+from instance where id = any($1::text[]) and (state <> 'deleted' or token_sealed <> '')
+order by id for no key update
 """
 
 # One statement: drop what is known, number what is new, keep it, make or wake the lanes, queue it there (or, where the
@@ -77,7 +79,7 @@ from event e join unnest($1::text[], $2::text[]) as t(instance_id, dedupe_key) u
 async def write_events(connection: Connection, events: Sequence[NewEvent], tag: str = "") -> list[Recorded | None]:
     """Record events in the caller's transaction, in the order given; one result each.
 
-    An event known by its dedupe key changes nothing and gives what is there. None: there is no such instance.
+    An event known by its dedupe key changes nothing and gives what is there. None: there is no such instance any more.
     Dispatchers are woken by NOTIFY at commit (a hint: they look once a second anyway), except those that know `tag`.
     """
     rows = await connection.fetch(LOCK_INSTANCES, sorted({event.instance_id for event in events}))

@@ -24,11 +24,11 @@ from tomada.postgres.pool import Connection
 STEP_EVENTS = 500
 LOOK_MAX = 5000
 
-# Account and instance are checked here: a foreign instance inserts nothing.
+# Account and instance are checked here: a foreign instance, or one that was erased, inserts nothing.
 _START = """
 insert into replay (id, account_id, instance_id, url, selection, after_number, until_number, since_ms, lane_id)
 select $1, i.account_id, i.id, $4, $5, $6::bigint - 1, least($7, i.event_number), $8, $9
-from instance i where i.id = $3 and i.account_id = $2 returning id
+from instance i where i.id = $3 and i.account_id = $2 and (i.state <> 'deleted' or i.token_sealed <> '') returning id
 """
 
 _UNFINISHED = "select id from replay where finished_ms is null order by created_ms, id"
