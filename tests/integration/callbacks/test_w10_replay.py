@@ -97,6 +97,22 @@ async def test_w10_to_another_url(pool: Pool, receiver: Receiver) -> None:
     assert [r["target"] for r in receiver.requests()[10:]] == ["/ok/other", "/ok/other"]
 
 
+@pytest.mark.parametrize("only", ["all", "missing"])
+async def test_w10_the_notice_of_a_disabled_url_is_sent_nowhere(pool: Pool, receiver: Receiver, only: str) -> None:
+    """It is an entry of the history, also for a replay of everything, or of what is missing, to a URL of its own."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url("gone"))
+    async with running(pool) as rig:
+        await rig.recorder.record([event(instance, "told")])
+        await rig.settled()
+    types = [e.type for e in (await history.history(pool, account.id, instance.id)).content]
+    assert types == ["CallbackUrlDisabled", "ReceivedCallback"]
+    selection = Selection(instance_id=instance.id, only=only)
+    await replay.replay(pool, account.id, selection, rules=OPEN_RULES, url=receiver.url("ok/other"))
+    assert await _again(pool, receiver) == ["told"]
+    assert receiver.requests()[-1]["target"] == "/ok/other"
+
+
 async def test_w10_everything_missing(pool: Pool, receiver: Receiver) -> None:
     """What was never delivered: recorded without a URL before one was set, or dead. Not what was delivered."""
     account = await make_account(pool)

@@ -60,9 +60,11 @@ where d.account_id = $1 and d.instance_id = $2 and d.event_number > $3 and d.eve
 order by d.event_number offset $5 limit 1
 """
 
+# What is for nobody (callbacks.types.Target) stays in the history, also when another URL is asked for.
 _FIND = f"""
 select e.number from event e
-where e.instance_id = $1 and e.number > $3 and e.number <= $4 and e.created_ms >= $5 and {_IS_SELECTED}
+where e.instance_id = $1 and e.number > $3 and e.number <= $4 and e.created_ms >= $5 and e.target <> 'nobody'
+    and {_IS_SELECTED}
 order by e.number limit $6
 """  # noqa: S608 - constants
 _FIND_DEAD = f"""
