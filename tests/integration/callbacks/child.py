@@ -1,7 +1,8 @@
-"""The two programs that the kill tests kill: a dispatcher, and a recorder that stands for the host.
+"""The programs that the kill tests kill: a dispatcher, a recorder that stands for the host, and one that replays.
 
     python -m tests.integration.callbacks.child dispatch DSN LEASE_S
     python -m tests.integration.callbacks.child record DSN NOTES INSTANCES EVENTS PER_SECOND
+    python -m tests.integration.callbacks.child replay DSN
 
 The recorder records events 0, 1, 2 ... in turn over the instances (comma-separated ids) and notes each in the file
 NOTES when it is accepted (`[instance, key, number, id]`), synced. Started anew it reads its notes and goes on with the
@@ -12,6 +13,7 @@ import asyncio
 import json
 import os
 import random  # noqa: TID251 - seeded
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,12 +25,19 @@ from tomada.callbacks.dispatcher import Dispatcher
 from tomada.callbacks.metrics import Metrics
 from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.sending import Sender
+from tomada.callbacks.upkeep import work_off_replays
 from tomada.errors import Unavailable
 from tomada.kit.clock import SystemClock
 from tomada.kit.egress import Egress
 from tomada.postgres.pool import connect
 
 CHUNK = 20
+ROOT = Path(__file__).parents[3]
+
+
+def start(*arguments: str) -> "subprocess.Popen[bytes]":
+    """One of these programs as a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "tests.integration.callbacks.child", *arguments], cwd=ROOT)
 
 
 async def dispatch(dsn: str, lease_s: float) -> None:
@@ -62,6 +71,14 @@ async def record(dsn: str, notes: Path, instances: list[str], events: int, per_s
             await asyncio.sleep(CHUNK / per_second)
 
 
+async def replay(dsn: str) -> None:
+    """Work off replays until there are none."""
+    pool = await connect(dsn, patience_s=60)
+    while await work_off_replays(pool):
+        pass
+    await pool.close()
+
+
 def read_notes(notes: Path) -> list[list[str]]:
     """The whole lines of a recorder's notes; a last line that was cut off by a kill is dropped, also from the file."""
     text = notes.read_text() if notes.exists() else ""
@@ -76,6 +93,8 @@ def main() -> None:
     what, dsn, *rest = sys.argv[1:]
     if what == "dispatch":
         asyncio.run(dispatch(dsn, float(rest[0])))
+    elif what == "replay":
+        asyncio.run(replay(dsn))
     else:
         asyncio.run(record(dsn, Path(rest[0]), rest[1].split(","), int(rest[2]), float(rest[3])))
 

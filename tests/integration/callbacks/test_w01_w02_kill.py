@@ -13,13 +13,13 @@ import os
 import random  # noqa: TID251 - seeded, printed
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.history import Accepted, check
+from tests.integration.callbacks import child
 from tests.integration.callbacks.child import read_notes
 from tests.integration.callbacks.harness import eventually, make_account, make_instance
 from tests.receiver import Receiver
@@ -31,7 +31,6 @@ from tomada.postgres.pool import Pool, connect, is_connection_lost
 SECONDS, EVENTS, PAUSE_MIN, PAUSE_MAX = (float(text) for text in os.environ.get("KILL_TEST", "12 2000 0.5 2").split())
 LEASE_S = 15.0 if PAUSE_MAX > 10 else 2.0
 INSTANCES = 10
-ROOT = Path(__file__).parents[3]
 
 
 class Children:
@@ -43,8 +42,7 @@ class Children:
         self._running = {name: self._start(name) for name in self._commands}
 
     def _start(self, name: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "tests.integration.callbacks.child", *self._commands[name]]
-        return subprocess.Popen(command, cwd=ROOT)
+        return child.start(*self._commands[name])
 
     def kill(self, name: str) -> None:
         """SIGKILL, and a successor; harmless for one that has ended."""

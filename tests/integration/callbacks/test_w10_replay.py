@@ -1,10 +1,10 @@
 """W10: replay of one event, a range, all since, all missing, the dead letters; without a cap, and resumable."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
+from tests.integration.callbacks import child
 from tests.integration.callbacks.harness import (
     OPEN_RULES,
     SEALER,
@@ -129,8 +129,16 @@ async def test_w10_everything_missing(pool: Pool, receiver: Receiver) -> None:
     assert await _again(pool, receiver) == ["0", "1", "2", "3", "4"]
 
 
-async def test_w10_a_replay_of_any_size_goes_on_after_a_restart(pool: Pool, receiver: Receiver) -> None:
-    """12,000 events, worked off in steps; half way everything stops and another process goes on: none twice."""
+# Whoever moves a replay on beyond event 6000 waits, with that step's callbacks written and nothing committed.
+_WAIT_BEHIND_6000 = """
+create function wait_behind_6000() returns trigger language plpgsql as
+$$ begin if new.after_number > 6000 then perform pg_advisory_xact_lock(1); end if; return new; end $$;
+create trigger wait_behind_6000 before update on replay for each row execute function wait_behind_6000();
+"""
+
+
+async def test_w10_a_replay_of_any_size_goes_on_after_a_kill(pool: Pool, database: str, receiver: Receiver) -> None:
+    """12,000 events; half way, in the middle of a step, the process is killed and two others go on: none twice."""
     account = await make_account(pool)
     instance = await make_instance(pool, account, None)
     async with running(pool) as rig:
@@ -138,12 +146,30 @@ async def test_w10_a_replay_of_any_size_goes_on_after_a_restart(pool: Pool, rece
             await rig.recorder.record([event(instance, n) for n in range(start, start + 500)])
     await pool.execute("update instance set received_callback_url = $1", receiver.url())
     replay_id = await replay.replay(pool, account.id, Selection(instance_id=instance.id), rules=OPEN_RULES)
-    assert await work_off_replays(pool, steps_max=11)
+    await pool.execute(_WAIT_BEHIND_6000)
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute("select pg_advisory_xact_lock(1)")
+        killed = child.start("replay", database)
+        waits = "select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))"
+        try:
+            await eventually(lambda: pool.fetchval(waits, holder.get_server_pid()), 60)
+        finally:
+            killed.kill()
+            killed.wait()
     progress = await replay.progress(pool, account.id, replay_id)
     assert progress is not None
-    assert (progress.queued, progress.finished) == (5500, False)
-    await asyncio.gather(*(work_off_replays(pool, steps_max=100) for _ in range(3)))
-    assert await pool.fetchval("select count(*) from callback") == 12_000
+    assert (progress.queued, progress.finished) == (6000, False)
+    others = [child.start("replay", database) for _ in range(2)]
+    try:
+        await eventually(lambda: all(other.poll() is not None for other in others), 120)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert [other.returncode for other in others] == [0, 0]
+    progress = await replay.progress(pool, account.id, replay_id)
+    assert progress is not None
+    assert (progress.queued, progress.finished) == (12_000, True)
     rows = await pool.fetch("select event_number from callback order by position")
     assert [row["event_number"] for row in rows] == list(range(1, 12_001))
 
