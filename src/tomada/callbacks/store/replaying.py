@@ -234,7 +234,7 @@ async def progress(connection: Connection, account_id: str, replay_id: str) -> A
 
 
 async def reenable(connection: Connection, account_id: str, instance_id: str, url: str) -> int | None:
-    """Switch a disabled URL on again, in the caller's transaction; its lane, or None if it is not there or not disabled."""
+    """Switch a disabled URL on again, in the caller's transaction; its lane, None if there is no such disabled one."""
     lane_id: int | None = await connection.fetchval(_DISABLED, account_id, instance_id, url)
     if lane_id is not None:
         await bury_all(connection, lane_id)
