@@ -4,5 +4,5 @@ recording: events in. lanes: lanes taken, renewed, settled. reading: what /v1 sh
 upkeep: retention, erasure, figures.
 
 Locks are taken in one order everywhere, so that writers wait for each other instead of deadlocking: instance rows by
-id, then lane rows by (instance, URL).
+id, then a replay's row and the events that it queues, then lane rows by (instance, URL). Retention waits for nobody.
 """

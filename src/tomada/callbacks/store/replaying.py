@@ -91,7 +91,8 @@ with input as (
     select * from unnest($2::bigint[], $3::text[], $4::text[]) as t(number, url, destination)
 ), buried as (
     delete from dead_letter d using input i, lane l
-    where d.instance_id = $1 and d.event_number = i.number and l.id = d.lane_id and ($5 or l.url = i.url)
+    where d.account_id = (select account_id from instance where id = $1) and d.instance_id = $1
+        and d.event_number = i.number and l.id = d.lane_id and ($5 or l.url = i.url)
 ), woken as (
     insert into lane (instance_id, account_id, url, destination, due_ms, last_position)
     select $1, (select account_id from instance where id = $1), url, destination, real_now_ms(), count(*) from input
