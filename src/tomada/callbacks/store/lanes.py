@@ -2,6 +2,10 @@
 
 The fence: a lane is taken with `lease_epoch + 1`; renewing and settling name that epoch and change nothing if another
 dispatcher has taken the lane since.
+
+Taking does not wait for the disk, which settling does: of a lease that a crash of the database takes back, nothing is
+lost but the lease. The lane is due again, and what its holder had not settled is sent again, as after any crash; two
+holders under one epoch can repeat an event, and only the first one's result is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +24,7 @@ from tomada.postgres.pool import Connection
 # be newer; `done_position` is the locked row's, so that what was settled since the snapshot is not sent again.
 _TAKE = """
 with now as materialized (
-    select real_now_ms() as ms
+    select real_now_ms() as ms, set_config('synchronous_commit', 'off', true) as unsynced
 ), candidate as materialized (
     select id, account_id, destination, due_ms, last_position from lane
     where due_ms <= (select ms from now) and destination <> all($2::text[]) and account_id <> all($3::text[])
