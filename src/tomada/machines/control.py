@@ -1,9 +1,15 @@
 """What may be asked of an instance's session: pair, restart, disconnect, send, look, remove. Every call has a deadline.
 
 Errors are of the tree in errors.py. A call that ends in MachineTimeout or OutcomeUnknown may have taken effect.
+
+Removing a machine goes by the keys that lie on the disk, under its epoch, not by what a row says: an instance that was
+subscribed again has another row by now, while its former device is still linked. Where keys are, the session is opened
+once more and logged out; only what WhatsApp was told, or says itself (it knows no such device), counts as unlinked.
 """
 
 import asyncio
+from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -20,6 +26,7 @@ log = structlog.get_logger(__name__)
 CODE_LEFT_MS = 1000  # a code that expires sooner is not worth showing
 REMOVAL_CONNECT_S = 20.0  # an instance that is removed is connected once more, to be unlinked
 CLOSE_S = 35.0
+REMOVAL_S = 100.0  # all of a removal; shorter than the claim of a deletion (instances/deletion.py)
 
 # What an erasure receipt says of a removal.
 NOT_TOLD = "WhatsApp could not be told; a linked device may remain on the phone"
@@ -57,11 +64,12 @@ class SessionControl:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._removals = WeakValueDictionary[str, asyncio.Lock]()
 
-    def connected(self, instance_id: str) -> bool:
-        """Whether a send can be taken now."""
+    def connected(self, instance_id: str) -> int | None:
+        """The epoch of the machine that can take a send now, None if there is none."""
         session = self._host.sessions.get(instance_id)
-        return session is not None and session.state.condition == "connected"
+        return session.epoch if session is not None and session.state.condition == "connected" else None
 
     async def status(self, instance_id: str) -> SessionStatus:
         """The session as it is now. NotFound, or Unavailable when the database is away."""
@@ -138,34 +146,27 @@ class SessionControl:
         """
         return await self._unlink(await self._session(instance_id))
 
-    async def remove(self, instance_id: str, epoch: int | None = None, *, force: bool = True) -> str:
-        """Log out and stop hosting; idempotent. Returns a note for the erasure receipt, empty if nothing was there.
+    async def remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
+        """Log out and stop hosting the machines from before an epoch; idempotent. Within REMOVAL_S, else TimeoutError.
 
-        A session of an instance that was given a machine again (its epoch has come) is left alone. Without `force` it
-        raises Unavailable when WhatsApp cannot be told now. Keys are erased here, other files by `erase_files`.
+        Returns a note for the erasure receipt, empty if nothing was there. Without `force` it raises Unavailable when
+        WhatsApp cannot be told now. Keys are erased here, other files by `erase_files`. One at a time per instance: two
+        deletions of it may be open.
         """
-        session = await self._host.hosted(instance_id)
-        if session is None or (epoch is not None and session.epoch >= epoch):
-            return ""
-        machine, had_keys = session.machine, self._host.folders.has_keys(instance_id)
-        told = await self._unlink(session, connect=True, insist=not force)
-        try:
-            await self._drained(session)
-        finally:
-            await self._host.let_go(session)
-        if machine is not None and self._host.settings.instances_per_machine == 1:
-            machine.recycle_due = "the instance that it was dedicated to was removed"
-            machine.recycle()  # nobody else is given its memory
-        if not told:
-            return NOT_TOLD
-        return KEYS_ERASED if had_keys else ""
+        turn = self._removals.setdefault(instance_id, asyncio.Lock())
+        async with asyncio.timeout(REMOVAL_S), turn:
+            notes = [
+                await self._remove(instance_id, former, force=force) for former in self._host.former(instance_id, epoch)
+            ]
+            await self._drained(instance_id)
+        return max(notes, key=("", KEYS_ERASED, NOT_TOLD).index, default="")
 
-    async def erase_files(self, instance_id: str, epoch: int | None = None) -> int:
-        """Remove everything that lies in files for an instance; returns how many. Idempotent; fenced as `remove`."""
+    async def erase_files(self, instance_id: str, epoch: int) -> int:
+        """Remove everything that lies in files for the machines from before an epoch; returns how many. Idempotent."""
         session = self._host.sessions.get(instance_id)
-        if session is not None and (epoch is None or session.epoch >= epoch):
-            return 0  # it lives: remove it first
-        return len(self._host.folders.erase_instance(instance_id))
+        if session is not None and session.epoch < epoch:
+            raise Unavailable("This machine is to be removed first")
+        return len(self._host.folders.erase_machines(instance_id, epoch))
 
     # --- inside ---
 
@@ -195,18 +196,57 @@ class SessionControl:
             raise MachineTimeout("No QR code came in time, please ask again")
         return session.code
 
-    async def _unlink(self, session: HostedSession, *, connect: bool = False, insist: bool = False) -> bool:
-        if connect and session.state.wanted and session.state.condition != "connected":
+    async def _remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
+        """Remove one machine; its note."""
+        session = self._host.sessions.get(instance_id)
+        if session is not None and session.epoch != epoch:
+            raise Unavailable("Another machine of this instance runs")
+        if session is not None and not await self._is_paired(session):
+            await self._host.let_go(session)
+            session = None
+        if session is None and not self._host.folders.has_keys(instance_id, epoch):
+            return ""
+        session = session or await self._host.recalled(instance_id, epoch)
+        await self._reached(session)
+        machine, linked = session.machine, session.state.wanted
+        told = await self._unlink(session, insist=not force)
+        await self._host.let_go(session)
+        if machine is not None and self._host.settings.instances_per_machine == 1:
+            machine.recycle_due = "the instance that it was dedicated to was removed"
+            machine.recycle()  # nobody else is given its memory
+        if not told:
+            return NOT_TOLD
+        return KEYS_ERASED if linked else ""
+
+    async def _is_paired(self, session: HostedSession) -> bool:
+        """Whether a phone is paired. A round of codes is ended first; one may scan it in this very moment."""
+        if not session.state.wanted:
             session.happen(state_machine.AskedToRestart())
-            await session.until(lambda: session.state.condition == "connected", REMOVAL_CONNECT_S)
+            await self._until(session, lambda: session.at_rest or session.state.wanted)
+        return session.state.wanted
+
+    async def _until(self, session: HostedSession, closed: Callable[[], bool]) -> None:
+        """Wait until nothing of a session runs: nobody may take its place before."""
+        if not await session.until(closed, CLOSE_S):
+            raise Unavailable("The session does not close")
+
+    async def _reached(self, session: HostedSession) -> None:
+        """Have it connected, as far as that can be done now; or WhatsApp says that it knows no such device."""
+        if session.state.condition != "connected":
+            session.happen(state_machine.AskedToRestart())
+            await session.until(
+                lambda: session.state.condition == "connected" or not session.state.wanted, REMOVAL_CONNECT_S
+            )
+
+    async def _unlink(self, session: HostedSession, *, insist: bool = False) -> bool:
         told = not session.state.wanted or await self._log_out(session)
         if not told and insist:
             raise Unavailable("WhatsApp could not be told that this device is to be unlinked")
         still_paired = session.state.wanted
         session.happen(state_machine.Forgotten())
-        await session.until(lambda: session.at_rest, CLOSE_S)
+        await self._until(session, lambda: session.at_rest)
         if still_paired:  # else the machine itself told of the end
-            self._host.tell(session.instance_id, port.LoggedOut("Disconnected by request"))
+            self._host.tell(session, port.LoggedOut("Disconnected by request"))
         return told
 
     async def _log_out(self, session: HostedSession) -> bool:
@@ -220,10 +260,10 @@ class SessionControl:
             return False
         return True
 
-    async def _drained(self, session: HostedSession) -> None:
+    async def _drained(self, instance_id: str) -> None:
         """What was told before is committed before the instance goes."""
         try:
             async with asyncio.timeout(self._host.settings.drain_timeout_s):
-                await self._host.committed(session.instance_id)
+                await self._host.committed(instance_id)
         except TimeoutError:
             raise Unavailable("Events of this instance still wait for the database") from None

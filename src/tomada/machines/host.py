@@ -17,6 +17,10 @@ Guarantees, and what each rests on:
 - One session with one key lives at most once on this computer: the machines' locks, the closing before each opening,
   and the killing of a machine that does not close a session in time.
 - A machine that dies touches no other; its sessions are opened again in the new process of the same slot.
+- Of the machines that an instance had one after the other, one at most is hosted, and what an older one still does is
+  not taken for the newer one's: keys lie under a machine's epoch; rows and events of a session need it to be the
+  instance's; a phone can be paired with no machine but the one that the instance has. While an older one is being
+  removed, calls are answered by FormerMachine.
 """
 
 import asyncio
@@ -30,6 +34,7 @@ import msgspec
 import structlog
 
 from tomada.engine import port
+from tomada.errors import NotFound, SubscriptionNeeded, Unavailable
 from tomada.kit.clock import Clock
 from tomada.machines import backoff, store
 from tomada.machines import session_state as state_machine
@@ -52,6 +57,12 @@ _OF_THE_SESSION = (
 # instance id, event, and the number of this occurrence: the same number means the same event, told again.
 OnEvent = Callable[[str, port.EngineEvent, int], Awaitable[None]]
 Opening = Callable[[str], Awaitable[None]]
+
+
+class FormerMachine(Unavailable):
+    """The former machine of this instance is still being removed, please try again in a moment"""
+
+    code = "former_machine"
 
 
 class SpecSource(Protocol):
@@ -148,24 +159,52 @@ class Host:
         await self.lanes.close()
 
     async def hosted(self, instance_id: str) -> HostedSession | None:
-        """The session of an instance, hosted from now on; None if there is no such instance."""
-        if instance_id not in self.sessions:
-            row = await store.read_one(self._database, instance_id)
-            if row is None:
-                return None
-            if instance_id not in self.sessions:
-                session = self._host(row)
-                if row.serving:
-                    session.happen(state_machine.Boot())
-                session.start()
-        return self.sessions[instance_id]
+        """The session of an instance, hosted from now on; None if there is no such instance.
+
+        Raises FormerMachine; SubscriptionNeeded if its time is over, for what it had is only removed any more.
+        """
+        row = await store.read_one(self._database, instance_id)
+        if row is None:
+            return None
+        session = self.sessions.get(instance_id)
+        if row.leaving or (session is not None and session.epoch != row.epoch):
+            raise FormerMachine
+        if session is None:
+            if not row.serving:
+                raise SubscriptionNeeded
+            session = self._host(row)
+            session.happen(state_machine.Boot())
+            session.start()
+        return session
 
     async def look(self, instance_id: str) -> state_machine.SessionState | None:
         """The state of a session without hosting it; None if there is no such instance."""
-        if instance_id in self.sessions:
-            return self.sessions[instance_id].state
         row = await store.read_one(self._database, instance_id)
-        return row.state if row is not None else None
+        if row is None:
+            return None
+        session = self.sessions.get(instance_id)
+        if session is not None and session.epoch == row.epoch:
+            return session.state
+        return msgspec.structs.replace(row.state, reason=FormerMachine.__doc__) if row.leaving else row.state
+
+    def former(self, instance_id: str, before: int) -> list[int]:
+        """The machines of an instance from before an epoch of which something is left; a hosted one first."""
+        session = self.sessions.get(instance_id)
+        hosted = [session.epoch] if session is not None else []
+        epochs = dict.fromkeys(hosted + self.folders.epochs(instance_id))
+        return [epoch for epoch in epochs if epoch < before]
+
+    async def recalled(self, instance_id: str, epoch: int) -> HostedSession:
+        """A former machine's session, not hosted so far: hosted as one to be connected, whatever its row says."""
+        row = await store.read_one(self._database, instance_id)
+        state = state_machine.SessionState()
+        if row is not None and row.epoch == epoch:
+            state = row.state
+        if not state.wanted:
+            state = state_machine.SessionState(wanted=True, condition="disconnected")
+        session = self._host(store.StoredSession(instance_id, epoch, state, serving=False))
+        session.start()
+        return session
 
     async def let_go(self, session: HostedSession) -> None:
         """Host this session no longer. Off the list before it stops: nobody may ask one that has stopped."""
@@ -209,7 +248,7 @@ class Host:
         """Queue the writing of a session's row, in order with its events."""
         state, instance_id = session.state, session.instance_id
         work = Work(
-            run=lambda: store.save(self._database, instance_id, state),
+            run=lambda: store.save(self._database, instance_id, session.epoch, state),
             put_aside=lambda _error: None,  # the lane logs it; the next change writes the whole row again
             done=lambda: None,
             label=f"row {state.condition}",
@@ -231,24 +270,32 @@ class Host:
         self._recoveries += 1
         return self._recovery.reserve(now_s, backoff.recovery_rate(len(self.sessions)))
 
-    async def spec(self, instance_id: str) -> port.SessionSpec:
-        """How to open a session, with the default store if the source names none."""
+    async def spec(self, session: HostedSession) -> port.SessionSpec:
+        """How to open a session, with the default store if the source names none.
+
+        The last look before a round of codes: whoever removes a machine that was lost after it finds the session here.
+        """
+        instance_id, epoch = session.instance_id, session.epoch
         spec = await self._specs.spec(instance_id)
+        pairing = not session.state.wanted
+        if pairing and not await store.is_machine(self._database, instance_id, epoch, serving=True):
+            raise NotFound
         if spec.store:
             return spec
-        return msgspec.structs.replace(spec, store=str(self.folders.store(instance_id)))
+        return msgspec.structs.replace(spec, store=str(self.folders.store(instance_id, epoch)))
 
     async def opening(self, instance_id: str) -> None:
         """A session is about to be opened."""
         await self._before_opening(instance_id)
 
-    def erase_keys(self, instance_id: str) -> None:
+    def erase_keys(self, session: HostedSession) -> None:
         """Remove the default session store; one elsewhere is emptied by the engine when it logs out."""
-        self.folders.erase_store(instance_id)
+        self.folders.erase_store(session.instance_id, session.epoch)
 
-    def tell(self, instance_id: str, event: port.EngineEvent) -> None:
-        """Pass on an event that no machine told (it has no number)."""
-        self.lanes.add(instance_id, self._work(None, Told(instance_id, event, None, False, lambda: None)))
+    def tell(self, session: HostedSession, event: port.EngineEvent) -> None:
+        """Pass on an event of a session that no machine told (it has no number)."""
+        told = Told(session.instance_id, event, None, False, lambda: None)
+        self.lanes.add(session.instance_id, self._work(None, told, session.epoch))
 
     # --- inside ---
 
@@ -283,26 +330,33 @@ class Host:
 
     def _told(self, machine: Machine, told: Told) -> None:
         """What a machine told: first the state (so that a receiver who asks sees it), then the event itself."""
+        epoch = None
         if isinstance(told.event, _OF_THE_SESSION):
             session = self.sessions.get(told.instance_id)
             if told.replayed:
                 self._replayed(machine, told, session)
             elif session is not None and session.machine is machine:
+                epoch = session.epoch
                 session.happen(told.event)
-        self.lanes.add(told.instance_id, self._work(machine.slot, told))
+        self.lanes.add(told.instance_id, self._work(machine.slot, told, epoch))
 
     def _replayed(self, machine: Machine, told: Told, session: HostedSession | None) -> None:
         """A pairing that we may never have written down; only if its keys are there."""
-        if not isinstance(told.event, port.Paired | port.Connected) or not self.folders.has_keys(told.instance_id):
+        epoch = max(self.folders.epochs(told.instance_id), default=0)
+        if not isinstance(told.event, port.Paired | port.Connected) or not self.folders.has_keys(
+            told.instance_id, epoch
+        ):
             return
         if session is None:
-            session = self._host(store.StoredSession(told.instance_id, 0, state_machine.SessionState(), True))
+            session = self._host(store.StoredSession(told.instance_id, epoch, state_machine.SessionState(), True))
             session.start()
-        if not session.state.wanted:
+        if not session.state.wanted and session.epoch == epoch:
             session.machine = machine
             session.replayed(told.event)
 
-    def _work(self, slot: int | None, told: Told) -> Work:
+    def _work(self, slot: int | None, told: Told, epoch: int | None) -> Work:
+        """Pass an event on; with an epoch only if that is still the instance's machine."""
+
         def put_aside(error: Exception) -> None:
             if slot is not None and told.journal is not None:
                 now_ms, kind = self.clock.now_ms(), type(error).__name__
@@ -311,11 +365,15 @@ class Host:
 
         occurrence = told.journal if told.journal is not None else self.clock.now_ms()  # one for all tries
         return Work(
-            run=lambda: self._on_event(told.instance_id, told.event, occurrence),
+            run=lambda: self._pass_on(told, occurrence, epoch),
             put_aside=put_aside,
             done=told.done,
             label=f"{type(told.event).__name__} {told.journal}",
         )
+
+    async def _pass_on(self, told: Told, occurrence: int, epoch: int | None) -> None:
+        if epoch is None or await store.is_machine(self._database, told.instance_id, epoch):
+            await self._on_event(told.instance_id, told.event, occurrence)
 
     def _machine_down(self, machine: Machine) -> None:
         if self._stopping:

@@ -54,18 +54,18 @@ class Around(Protocol):
     def place_in_line_s(self, *, recovering: bool) -> float:
         """Take a place in one of the two paces; seconds to wait for it."""
 
-    async def spec(self, instance_id: str) -> port.SessionSpec:
-        """How to open it. NotFound if the instance is gone."""
+    async def spec(self, session: "HostedSession") -> port.SessionSpec:
+        """How to open it. NotFound if the instance is gone, or has another machine than the one to be paired."""
 
     async def opening(self, instance_id: str) -> None:
         """It is about to be opened; see the module."""
 
-    def erase_keys(self, instance_id: str) -> None:
+    def erase_keys(self, session: "HostedSession") -> None:
         """Remove the session store."""
 
 
 class HostedSession:
-    """The session of one instance."""
+    """The session of one machine of an instance; `epoch` says of which, and never changes."""
 
     def __init__(self, instance_id: str, epoch: int, state: SessionState, around: Around) -> None:
         self.instance_id = instance_id
@@ -225,7 +225,7 @@ class HostedSession:
         if self._must_close:
             await self._close()
         elif self._must_erase:
-            self._around.erase_keys(self.instance_id)
+            self._around.erase_keys(self)
             self._must_erase = False
         elif self._open_at_s is None:
             self._release()
@@ -283,7 +283,7 @@ class HostedSession:
         if not await self._unless_changed(asyncio.sleep(self._around.place_in_line_s(recovering=self._recovering))):
             return
         try:
-            spec = await self._around.spec(self.instance_id)
+            spec = await self._around.spec(self)
             await self._around.opening(self.instance_id)
         except NotFound:
             log.info("session.instance_gone", instance=self.instance_id)

@@ -3,9 +3,11 @@
     <data>/machines/<slot>/journal*      the machine's events that we have not acknowledged (written by the machine)
     <data>/machines/<slot>/lock          held by the machine's process for as long as it lives
     <data>/machines/<slot>/poisoned      events that could not be stored for a fault of ours; one JSON object a line
-    <data>/instances/<instance>/         the session store and whatever else belongs to one instance alone
+    <data>/instances/<instance>/<epoch>/ the session store and whatever else belongs to one machine of an instance
 
-A slot is a number from 0; it is used again by later machines, and its journal's numbers go on.
+A slot is a number from 0; it is used again by later machines, and its journal's numbers go on. The epoch is the
+instance's when it was given that machine: keys lie under it, so that a new machine cannot open its predecessor's, and a
+late deletion cannot touch its successor's.
 """
 
 import asyncio
@@ -86,23 +88,35 @@ class Folders:
             raise ValueError("not an instance id")
         return self._instances / instance_id
 
-    def store(self, instance_id: str) -> Path:
-        """The default session store; its directory is made."""
-        return _private(self.instance(instance_id)) / "session.db"
+    def epochs(self, instance_id: str) -> list[int]:
+        """The machines of an instance that have a directory, oldest first."""
+        folder = self.instance(instance_id)
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
 
-    def has_keys(self, instance_id: str) -> bool:
-        """Whether the instance has a session store that was not erased."""
-        store = self.instance(instance_id) / "session.db"
+    def store(self, instance_id: str, epoch: int) -> Path:
+        """The default session store of a machine; its directory is made."""
+        return _private(self.instance(instance_id) / str(epoch)) / "session.db"
+
+    def has_keys(self, instance_id: str, epoch: int) -> bool:
+        """Whether a machine has a session store that was not erased."""
+        store = self.instance(instance_id) / str(epoch) / "session.db"
         return store.exists() and store.stat().st_size > 0
 
-    def erase_store(self, instance_id: str) -> list[str]:
-        """Remove the session's keys and SQLite's files beside them; the names of what was removed."""
-        return _erase(sorted(self.instance(instance_id).glob("session.db*")))
+    def erase_store(self, instance_id: str, epoch: int) -> list[str]:
+        """Remove a machine's keys and SQLite's files beside them; the names of what was removed."""
+        return _erase(sorted((self.instance(instance_id) / str(epoch)).glob("session.db*")))
 
-    def erase_instance(self, instance_id: str) -> list[str]:
-        """Remove all that belongs to an instance, also from the poisoned files; the names of what was removed."""
-        folder = self.instance(instance_id)
-        erased = _erase(sorted(folder.rglob("*"), reverse=True))
+    def erase_machines(self, instance_id: str, before: int) -> list[str]:
+        """Remove all that belongs to an instance's machines from before an epoch; the names of what was removed.
+
+        Poisoned events do not tell of which machine they are, so they go with the last one.
+        """
+        folder, erased = self.instance(instance_id), list[str]()
+        for epoch in [epoch for epoch in self.epochs(instance_id) if epoch < before]:
+            erased += _erase(sorted((folder / str(epoch)).rglob("*"), reverse=True))
+            shutil.rmtree(folder / str(epoch), ignore_errors=True)
+        if self.epochs(instance_id):
+            return erased
         shutil.rmtree(folder, ignore_errors=True)
         return erased + [f"machines/{slot}/poisoned" for slot in self.slots() if self._cleanse(slot, instance_id)]
 
@@ -183,8 +197,8 @@ def _has_open(pid: int, file: os.stat_result) -> bool:
 
 
 def _private(folder: Path) -> Path:
-    """The folder, made if need be; it and the one it lies in can be read by us alone."""
-    for one in (folder.parent, folder):
+    """The folder, made if need be; it and the two it lies in can be read by us alone."""
+    for one in (folder.parent.parent, folder.parent, folder):
         one.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

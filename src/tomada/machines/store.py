@@ -1,7 +1,8 @@
 """The SQL of the `session` table: what is known of each instance's live connection.
 
-Only the node that hosts an instance writes its row, and only through `save`. Reads for a caller of the API go through
-the host, which knows more; authorization has taken place before (the wire finds an instance by account and token).
+Only the node that hosts an instance writes its row, and only through `save`, for the machine that the instance has.
+Reads for a caller of the API go through the host, which knows more; authorization has taken place before (the wire
+finds an instance by account and token).
 """
 
 from typing import Any, Protocol
@@ -25,23 +26,30 @@ class Database(Protocol):
 
 
 class StoredSession(msgspec.Struct, frozen=True):
-    """A session as its row says; `epoch` is its machine's, the fence of deletions.
+    """A session as its row says; `epoch` is that of the machine which the instance has, or had last.
 
-    That is the instance's epoch while it has a machine. One that lost it has a greater epoch since, and whatever is
-    still there of its machine is from before: a host that starts in the middle of a deletion must not spare it.
+    While `leaving`, an earlier machine is not removed yet, here or on the phone: it goes first.
     """
 
     instance_id: str
     epoch: int
     state: SessionState
     serving: bool  # its instance may be connected: its time is not over
+    leaving: bool = False
 
 
 COLUMNS = (
     "wanted", "condition", "reason", "phone", "lid", "push_name", "is_business", "platform", "retry_after_ms",
 )  # fmt: skip
 _SERVING = "i.state in ('trial', 'active', 'in_cancellation')"
-_SELECT = f"select i.id, i.epoch, {_SERVING} as serving, {', '.join('s.' + name for name in COLUMNS)} from instance i"
+# The instance's epoch grows by one when it loses its machine, and once more when it is deleted for good.
+_EPOCH = f"i.epoch - case when {_SERVING} then 0 when i.state = 'deleted' then 2 else 1 end"
+_LEAVING = f"""{_SERVING} and exists (select from deletion d where d.instance_id = i.id and d.finished_ms is null
+    and not d.done @> '[{{"step": "erase_files"}}]')"""
+_SELECT = f"""
+select i.id, {_EPOCH} as epoch, {_SERVING} as serving, {_LEAVING} as leaving,
+    {", ".join("s." + name for name in COLUMNS)}
+from instance i"""
 
 # An instance whose time is over is not connected again, even if its deletion has not come to its session yet.
 _WANTED = f"""
@@ -51,10 +59,14 @@ where s.wanted and {_SERVING}
 
 _ONE = f"{_SELECT} left join session s on s.instance_id = i.id where i.id = $1"
 
-# Writes nothing when nothing changed (so `changed_ms` is the time of a change), or if the instance is gone.
+_IS_MACHINE = f"select {_SERVING} as serving from instance i where i.id = $1 and {_EPOCH} = $2"
+
+# Writes nothing when nothing changed (so `changed_ms` is the time of a change), or if the instance is gone or was given
+# another machine since: the row is that one's.
 _SAVE = f"""
 insert into session as s (instance_id, {", ".join(COLUMNS)})
-select id, $2::boolean, $3, $4, $5, $6, $7, $8::boolean, $9, $10::bigint from instance where id = $1
+select id, $3::boolean, $4, $5, $6, $7, $8, $9::boolean, $10, $11::bigint from instance i
+where id = $1 and {_EPOCH} = $2
 on conflict (instance_id) do update
 set {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}, changed_ms = real_now_ms()
 where ({", ".join("s." + name for name in COLUMNS)})
@@ -73,9 +85,15 @@ async def read_one(database: Database, instance_id: str) -> StoredSession | None
     return _session(row) if row is not None else None
 
 
-async def save(database: Database, instance_id: str, state: SessionState) -> None:
-    """Bring the row into line with the state; idempotent."""
-    await database.execute(_SAVE, instance_id, *row_of(state))
+async def is_machine(database: Database, instance_id: str, epoch: int, *, serving: bool = False) -> bool:
+    """Whether that is the machine which the instance has, or had last; with `serving`: has."""
+    row = await database.fetchrow(_IS_MACHINE, instance_id, epoch)
+    return row is not None and (row["serving"] or not serving)
+
+
+async def save(database: Database, instance_id: str, epoch: int, state: SessionState) -> None:
+    """Bring the row into line with the state of that machine's session; idempotent."""
+    await database.execute(_SAVE, instance_id, epoch, *row_of(state))
 
 
 def row_of(state: SessionState) -> tuple[object, ...]:
@@ -90,4 +108,4 @@ def _session(row: Any) -> StoredSession:
         state = msgspec.convert({name: row[name] for name in COLUMNS}, SessionState)
     if state.condition in ("connected", "connecting"):
         state = msgspec.structs.replace(state, condition="disconnected", reason=WORDS["not_hosted"])
-    return StoredSession(row["id"], row["epoch"] - (not row["serving"]), state, row["serving"])
+    return StoredSession(row["id"], row["epoch"], state, row["serving"], row["leaving"])

@@ -6,8 +6,9 @@ lost one costs time, never a message.
 
     head ──pause──▶ claim (committed) ──▶ machine ──▶ outcome, told by the pipeline after it is committed ──▶ next head
 
-The claim brings the next head with it, so a queue is worked off without asking for its head each time; what was queued
-after that has woken the lane, which asks again before it ends.
+A claim needs the epoch of the connected machine to be the instance's: what was accepted for a new machine does not
+leave through the one before it. The claim brings the next head with it, so a queue is worked off without asking for its
+head each time; what was queued after that has woken the lane, which asks again before it ends.
 """
 
 import asyncio
@@ -32,8 +33,8 @@ SWEEP_S = 5.0
 class Sessions(Protocol):
     """What the sender needs of the machines."""
 
-    def connected(self, instance_id: str) -> bool:
-        """Whether a send can be taken now."""
+    def connected(self, instance_id: str) -> int | None:
+        """The epoch of the machine that can take a send now, None if there is none."""
 
     async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
         """Hand a message to the instance's machine; raises EngineRefused or TomadaError if it was not taken.
@@ -143,10 +144,10 @@ class Sender:
     async def _drain(self, instance_id: str) -> None:
         """Send until the lane should rest: nothing waits, or the session cannot send now."""
         message = await self._store.head(instance_id) if self._sessions.connected(instance_id) else None
-        while message is not None and self._sessions.connected(instance_id):
-            message = await self._send(message)
+        while message is not None and (epoch := self._sessions.connected(instance_id)):
+            message = await self._send(message, epoch)
 
-    async def _send(self, message: Outgoing) -> Outgoing | None:
+    async def _send(self, message: Outgoing, epoch: int) -> Outgoing | None:
         """Send the head; returns the next head, None when the lane should rest."""
         if message.state == "sending":
             return await self._salvage(message)
@@ -155,10 +156,11 @@ class Sender:
             return await self._store.head(message.instance_id)
         await asyncio.sleep(self._pause_s(message))
         self._adrift.add(message.zaap_id)
-        claim = await self._store.claim(message)
-        if claim is None:  # removed from the queue during the pause
+        claim = await self._store.claim(message, epoch)
+        if claim is None:  # removed from the queue during the pause, or not for this machine
             self._adrift.remove(message.zaap_id)
-            return await self._store.head(message.instance_id)
+            head = await self._store.head(message.instance_id)
+            return None if head is not None and head.number == message.number else head
         return claim.behind if await self._hand_over(message) else None
 
     async def _salvage(self, message: Outgoing) -> Outgoing | None:

@@ -70,12 +70,14 @@ select {_COLUMNS} from outgoing_message
 where instance_id = $1 and state in ('queued', 'sending') order by number limit 1
 """
 
-# Conditional, so that a message removed from the queue meanwhile is not sent. The message behind it comes with it: that
-# spares the lane a query.
+# Conditional, so that a message removed from the queue meanwhile is not sent, and none through a machine that the
+# instance has no more. The message behind it comes with it: that spares the lane a query.
 _CLAIM = f"""
 with claimed as (
     update outgoing_message set state = 'sending', attempts = attempts + 1
-    where instance_id = $1 and number = $2 and state = 'queued' returning number
+    where instance_id = $1 and number = $2 and state = 'queued'
+      and exists (select from instance where id = $1 and epoch = $3)
+    returning number
 ), behind as (
     select {_COLUMNS} from outgoing_message
     where instance_id = $1 and number > $2 and state = 'queued' order by number limit 1
@@ -167,9 +169,12 @@ class MessageStore:
         row = await self._pool.fetchrow(_HEAD, instance_id)
         return _outgoing(row) if row else None
 
-    async def claim(self, message: Outgoing) -> Claim | None:
-        """Commit that this message is now given to the engine; None if it was removed meanwhile."""
-        row = await self._pool.fetchrow(_CLAIM, message.instance_id, message.number)
+    async def claim(self, message: Outgoing, epoch: int) -> Claim | None:
+        """Commit that this message is now given to the engine of the machine with this epoch.
+
+        None if it was removed meanwhile, or that is not the instance's machine any more.
+        """
+        row = await self._pool.fetchrow(_CLAIM, message.instance_id, message.number, epoch)
         return Claim(_outgoing(row) if row["number"] is not None else None) if row else None
 
     async def give_back(self, instance_id: str, zaap_id: str, *, counted: bool) -> None:

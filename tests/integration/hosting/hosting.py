@@ -122,7 +122,7 @@ class Hosting:
             *(instance_id, ACCOUNT, instance_id.encode()),
         )
         if condition is not None:
-            self.host.folders.store(instance_id).write_text("keys")
+            self.host.folders.store(instance_id, 1).write_text("keys")
             await self.pool.execute(
                 "insert into session (instance_id, wanted, condition, retry_after_ms) values ($1, true, $2, $3)",
                 *(instance_id, condition, columns.get("retry_after_ms")),

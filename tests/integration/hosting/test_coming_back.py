@@ -322,7 +322,7 @@ async def test_machines_that_host_nobody_go_but_for_one(hosting: Hosting) -> Non
     assert len(hosting.host.machines) == 3
 
     for name in ("a", "b", "c", "d"):
-        await hosting.control.remove(name)
+        await hosting.control.remove(name, 2, force=True)
 
     await until(lambda: len(hosting.host.machines) == 1)
 

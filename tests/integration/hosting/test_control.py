@@ -90,7 +90,7 @@ async def test_logging_out_unlinks_forgets_and_tells(hosting: Hosting) -> None:
     row = await hosting.row("a", "unpaired")
     assert (row["wanted"], row["phone"]) == (False, "5511")
     assert len(hosting.asked("logout", "a")) == 1
-    assert not hosting.host.folders.has_keys("a")
+    assert not hosting.host.folders.has_keys("a", 1)
     await until(lambda: hosting.events.kinds("a") == ["Connected", "LoggedOut"])
     assert isinstance(await hosting.control.qr("a"), QrCode)
 
@@ -104,7 +104,7 @@ async def test_being_unlinked_by_the_phone_leads_to_a_clean_new_pairing(hosting:
     await hosting.order("a", '!event {"type": "logged_out", "reason": "unlinked"}')
 
     assert not (await hosting.row("a", "logged_out"))["wanted"]
-    await until(lambda: not hosting.host.folders.has_keys("a"))
+    await until(lambda: not hosting.host.folders.has_keys("a", 1))
     assert isinstance(await hosting.control.qr("a"), QrCode)
     await hosting.control.phone_code("a", "5588")
     await hosting.connected("a")
@@ -113,7 +113,7 @@ async def test_being_unlinked_by_the_phone_leads_to_a_clean_new_pairing(hosting:
 async def test_keys_that_are_gone_are_noticed(hosting: Hosting) -> None:
     """A wanted session that shows a QR code has lost its keys: it is logged out, and does not stand there pairing."""
     await hosting.instance("a", "connected")
-    hosting.host.folders.erase_store("a")
+    hosting.host.folders.erase_store("a", 1)
 
     await hosting.host.start()
 
@@ -165,19 +165,19 @@ async def test_removing_unlinks_stops_and_erases_and_can_be_repeated(hosting: Ho
     await hosting.host.start()
     await hosting.connected("a")
 
-    assert await hosting.control.remove("a", epoch=1) == ""  # from before the machine it has now
+    assert await hosting.control.remove("a", epoch=1, force=True) == ""  # from before the machine it has now
     assert hosting.control.connected("a")
     assert await hosting.control.erase_files("a", epoch=1) == 0
     assert await hosting.control.remove("a", epoch=2, force=False) == KEYS_ERASED
-    (hosting.host.folders.instance("a") / "media").touch()
+    (hosting.host.folders.instance("a") / "1" / "media").touch()
     assert await hosting.control.erase_files("a", epoch=2) == 1
 
     assert "a" not in hosting.host.sessions
     assert not hosting.host.folders.instance("a").exists()
     assert len(hosting.asked("logout", "a")) == 1
-    assert await hosting.control.remove("a", epoch=2) == ""
+    assert await hosting.control.remove("a", epoch=2, force=True) == ""
     assert await hosting.control.erase_files("a", epoch=2) == 0
-    assert await hosting.control.remove("never-was") == ""
+    assert await hosting.control.remove("never-was", epoch=2, force=True) == ""
 
 
 async def test_removing_what_cannot_be_unlinked_is_tried_again_or_forced(

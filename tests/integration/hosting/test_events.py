@@ -170,8 +170,8 @@ async def test_one_poisoned_event_is_put_aside_and_the_rest_goes_on(
     assert (poisoned.instance_id, poisoned.event.wa_id, poisoned.error) == ("a", "m3", "KeyError")
     assert path.stat().st_mode & 0o077 == 0
     assert hosting.host.figures().events_put_aside == 1
-    await hosting.control.remove("a")
-    assert await hosting.control.erase_files("a") == 1  # the keys went with the session
+    await hosting.control.remove("a", 2, force=True)
+    assert await hosting.control.erase_files("a", 2) == 1  # the keys went with the session
     assert path.read_bytes() == b""
 
 

@@ -23,7 +23,7 @@ values ('I', 'A', 'h', 's', '', '', 0, 0, $1, $2)
         ("in_cancellation", 3, 3),
         ("expired", 2, 1),
         ("canceled", 4, 3),
-        ("deleted", 3, 2),
+        ("deleted", 3, 1),
     ],
 )
 async def test_a_session_is_of_the_machine_from_before_the_end(

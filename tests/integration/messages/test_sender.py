@@ -28,13 +28,14 @@ class Machine:
 
     def __init__(self) -> None:
         self.up = True
+        self.epoch = 1
         self.refuse = 0
         self.restarts = 0
         self.bytes_max = 1000
         self.taken: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
-    def connected(self, instance_id: str) -> bool:
-        return self.up
+    def connected(self, instance_id: str) -> int | None:
+        return self.epoch if self.up else None
 
     async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
         if not self.up or self.refuse:
@@ -57,8 +58,8 @@ class Store(MessageStore):
     lose_claims = 0
     lose_returns = 0
 
-    async def claim(self, message: Outgoing) -> Claim | None:
-        claimed = await super().claim(message)
+    async def claim(self, message: Outgoing, epoch: int) -> Claim | None:
+        claimed = await super().claim(message, epoch)
         if self.lose_claims:
             self.lose_claims -= 1
             raise ConnectionResetError
@@ -327,3 +328,18 @@ async def test_what_is_queued_behind_the_last_message_goes_out_at_once(queue: Qu
 
     async with asyncio.timeout(SWEEP_S / 2):
         assert (await queue.machine.next())[0] == second.zaap_id
+
+
+async def test_a_new_machine_s_messages_do_not_leave_through_the_old_one(queue: Queue, pool: Pool) -> None:
+    """Subscribed again while the former machine is still connected: they wait, and the lane rests meanwhile."""
+    await pool.execute("update instance set state = 'active', epoch = 3 where id = $1", INSTANCE)
+    waits = await queue.accept("for the new one")
+    while queue.sender.busy(INSTANCE):
+        await asyncio.sleep(0.01)
+    assert queue.machine.taken.empty()
+
+    queue.machine.epoch = 3
+    queue.sender.wake(INSTANCE)
+
+    assert await queue.machine.next() == (waits.zaap_id, "for the new one")
+    await queue.tell_sent(waits.zaap_id)
