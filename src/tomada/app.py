@@ -121,7 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         launch, control_url = await _machine_launch(ground)
         callbacks = _callbacks(ground)
         machines = await _machines(ground, callbacks, launch)
-        lifecycle = _lifecycle(ground, machines)
+        lifecycle = await _lifecycle(ground, machines)
         url = await _http(ground, callbacks, machines, lifecycle, control_url)
         yield settings.public_url or url
 
@@ -224,9 +224,10 @@ async def _machines(ground: Ground, callbacks: Callbacks, launch: Launch) -> Mac
     return Machines(control, messages, sender)
 
 
-def _lifecycle(ground: Ground, machines: Machines) -> Lifecycle:
+async def _lifecycle(ground: Ground, machines: Machines) -> Lifecycle:
     terms = Terms(**{name: getattr(ground.settings, name) for name in Terms.__struct_fields__})
     store = PostgresLifecycle(ground.pool, LifecycleNeighbours())
+    await store.release()
     sweeper = Sweeper(store, machines.control, terms, ground.clock, upkeep=lambda: idempotency.purge(ground.pool))
     sweeper.start()
     ground.stack.push_async_callback(sweeper.stop)

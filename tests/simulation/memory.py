@@ -10,7 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from tomada.errors import LimitReached, NotFound
-from tomada.instances.deletion import OUTSIDE, PLANS, Deletion, Done, Receipt, Step
+from tomada.instances.deletion import FORCE_AFTER_MS, LEASE_MS, OUTSIDE, PLANS, Deletion, Done, Receipt, Step
 from tomada.instances.lifecycle import LIVE, Change, Standing, State, next_ms, suspension_ms
 from tomada.instances.lifecycle_port import Snapshot
 
@@ -39,13 +39,14 @@ class _Row:
         self.deletion = deletion
         self.ready_ms = 0
         self.not_before_ms = 0
+        self.force_ms: int | None = None
         self.digest: str | None = None
 
 
 class MemoryLifecycle:
     """`LifecycleStore` in memory. `lifecycle_ms` and `real_ms` tell the database's two times."""
 
-    def __init__(self, lifecycle_ms: Callable[[], int], real_ms: Callable[[], int], lease_ms: int = 60_000) -> None:
+    def __init__(self, lifecycle_ms: Callable[[], int], real_ms: Callable[[], int], lease_ms: int = LEASE_MS) -> None:
         self._lifecycle_ms = lifecycle_ms
         self._real_ms = real_ms
         self._lease_ms = lease_ms
@@ -94,9 +95,12 @@ class MemoryLifecycle:
             raise LimitReached(f"This account may have {self.accounts[after.account_id].instances_max} instances")
         self.standings[after.id] = replace(after, suspended_until_ms=current.suspended_until_ms)
         scope = change.deletes
-        if change.gains_machine or scope is not None:
-            self._clear_earlier(after)
+        earlier = self._earlier(after)
+        self._clear_earlier(after, earlier)
         if change.gains_machine:
+            for row in earlier:
+                row.force_ms = None if row.force_ms is None else 0
+                row.ready_ms = min(row.ready_ms, self._real_ms() + self._lease_ms)
             self.papers[after.id].session = False
             self.papers[after.id].queued = 0
         if scope is not None:
@@ -109,17 +113,30 @@ class MemoryLifecycle:
                 asked_ms=self._lifecycle_ms(),
             )
             assert (after.id, after.epoch) not in self.rows
-            self.rows[after.id, after.epoch] = _Row(deletion)
+            row = self.rows[after.id, after.epoch] = _Row(deletion)
+            if after.state is State.DELETED:  # it takes the earlier ones over
+                row.force_ms = min((it.force_ms for it in earlier if it.force_ms is not None), default=None)
+                row.deletion = replace(deletion, forced=any(it.deletion.forced for it in earlier))
         self._log(actor, change.action, after.id)
         return True
 
     def _live(self, account_id: str) -> int:
         return sum(s.account_id == account_id and s.state in LIVE for s in self.standings.values())
 
-    def _clear_earlier(self, after: Standing) -> None:
-        for (instance_id, epoch), row in self.rows.items():
-            if instance_id != after.id or epoch >= after.epoch or row.deletion.finished:
-                continue
+    def _earlier(self, after: Standing) -> list[_Row]:
+        return [
+            row
+            for (instance_id, epoch), row in self.rows.items()
+            if instance_id == after.id and epoch < after.epoch and not row.deletion.finished
+        ]
+
+    def leaving(self, instance_id: str) -> bool:
+        """Whether a former machine of the instance may not be removed yet; what the host asks before it pairs."""
+        open_ones = [deletion for deletion in self.unfinished() if deletion.instance_id == instance_id]
+        return any(all(item.step != Step.FILES for item in deletion.done) for deletion in open_ones)
+
+    def _clear_earlier(self, after: Standing, earlier: list[_Row]) -> None:
+        for row in earlier:
             for step in PLANS[row.deletion.scope]:
                 if step not in OUTSIDE and all(item.step != step for item in row.deletion.done):
                     self._do(row, step, {}, "with the next change", 0)
@@ -137,7 +154,8 @@ class MemoryLifecycle:
         if not ready:
             return None
         row = self.rows[min(ready)[2]]
-        row.deletion = replace(row.deletion, number=row.deletion.number + 1)
+        due = row.force_ms is not None and row.force_ms <= real_ms
+        row.deletion = replace(row.deletion, number=row.deletion.number + 1, forced=row.deletion.forced or due)
         row.ready_ms = real_ms + lease_ms
         return row.deletion, lifecycle_ms
 
@@ -182,6 +200,9 @@ class MemoryLifecycle:
         if row is not None:
             row.ready_ms, row.not_before_ms = self._real_ms() + pause_ms, not_before_ms
             row.deletion = replace(row.deletion, failures=row.deletion.failures + failed)
+            if failed and row.force_ms is None:
+                superseded = self.standings[deletion.instance_id].epoch > deletion.epoch
+                row.force_ms = self._real_ms() + (0 if superseded else FORCE_AFTER_MS)
 
     async def finish(self, deletion: Deletion, receipt: Receipt) -> bool:
         """See Record."""

@@ -95,17 +95,17 @@ def _against(other: Heard, name: str, since_ms: int) -> bool:
 
 
 def _left(world: World, name: str) -> list[str]:
-    """What has ended leaves nothing behind; what lives kept its machine."""
-    standing, paper = world.store.standings[name], world.store.papers[name]
-    old = {
-        key for key in world.machines.linked | set(world.machines.files) if key[0] == name and key[1] < standing.epoch
-    }
+    """What has ended leaves nothing behind, on the phone nothing that was not admitted; what lives kept its machine."""
+    standing, paper, machines = world.store.standings[name], world.store.papers[name], world.machines
     if _fresh(world, name):
         return []
+    old = {key for key in machines.keys | machines.files if key[0] == name and key[1] < standing.epoch}
     wrong = [f"left behind: machine {key}" for key in sorted(old)]
+    ghosts = sorted(key for key in machines.linked if key[0] == name and key[1] < standing.epoch)
+    wrong += [f"still linked, and no receipt says so: {key}" for key in ghosts if not _admitted(world, key)]
     if standing.state in LIVE:
         key = (name, standing.epoch)
-        if key in world.machines.ever and (key not in world.machines.linked or key not in world.machines.files):
+        if key in machines.ever and not all(key in kept for kept in (machines.linked, machines.keys, machines.files)):
             wrong.append("lost the machine it is paired with")
         return wrong
     if paper.queued or paper.session:
@@ -114,6 +114,14 @@ def _left(world: World, name: str) -> list[str]:
     if standing.state == "deleted" and not waits and (paper.events or paper.tokens or paper.name):
         wrong.append("left behind: events, tokens or names of a deleted instance")
     return wrong
+
+
+def _admitted(world: World, key: tuple[str, int]) -> bool:
+    """Whether a deletion after this machine's loss says that a linked device may remain."""
+    return any(
+        name == key[0] and epoch > key[1] and any("may remain" in item.note for item in row.deletion.done)
+        for (name, epoch), row in world.store.rows.items()
+    )
 
 
 def _doubled(world: World) -> list[str]:

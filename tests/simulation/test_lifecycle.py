@@ -1,11 +1,14 @@
 """A thousand lives of instances under every fault, and proof that the simulation sees what it is there to see."""
 
+import random  # noqa: TID251 - seeded, passed in
+
 import pytest
 from msgspec.structs import replace
 
-from tests.simulation import world
+from tests.simulation import memory, world
 from tests.simulation.lifecycle import replay, run_many
 from tests.simulation.memory import MemoryLifecycle
+from tests.simulation.schedule import Faults
 from tests.simulation.world import SimulatedMachines
 from tomada.instances import deletion, lifecycle, subscriptions
 from tomada.instances.deletion import Step
@@ -27,14 +30,14 @@ def test_a_seed_plays_the_same_run_again() -> None:
     assert replay(7) == replay(7)
 
 
-def _found(words: str) -> bool:
+def _found(words: str, runs: int = MUTANT_RUNS) -> bool:
     """Whether some run of the mutant fails with these words."""
-    chunks = (run_many(first, 20) for first in range(0, MUTANT_RUNS, 20))
+    chunks = (run_many(first, 20) for first in range(0, runs, 20))
     return any(words in line for failures in chunks for _seed, wrong in failures for line in wrong)
 
 
 def test_it_sees_a_sweeper_that_believes_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: five minutes of skew are taken for the truth, and the row is swapped without a look at the time."""
+    """Mutant: a clock five minutes fast is taken for the truth, and the row is swapped without a look at the time."""
     decide = lifecycle.wake
 
     def early(standing: Standing, now_ms: int, terms: Terms) -> Change | None:
@@ -64,17 +67,57 @@ def test_it_sees_a_swap_that_does_not_look_at_the_row(monkeypatch: pytest.Monkey
 
 
 def test_it_sees_machines_that_ignore_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: a sweeper of before removes the machine that the instance was given anew."""
+    """Mutant: a sweeper of before removes the machine that the instance was given anew.
 
-    async def remove(self: SimulatedMachines, instance_id: str, epoch: int, *, force: bool) -> str:
-        for key in sorted(self.linked):
-            if key[0] == instance_id:
-                self._judge(key)
-                self.linked.discard(key)
-        return ""
+    A phone is paired only when the former machine is gone, so it takes a sweeper that was frozen on its way to it.
+    """
 
-    monkeypatch.setattr(SimulatedMachines, "remove", remove)
-    assert _found("while it was the current one")
+    class Freezing(Faults):
+        """Sweepers that are frozen all the time, and nothing else."""
+
+        def __init__(self, rng: random.Random) -> None:
+            super().__init__(rng)
+            self.freeze, self.crash, self.lost = 0.3, 0.0, 0.0
+
+    former = SimulatedMachines._former
+    monkeypatch.setattr(SimulatedMachines, "_former", lambda self, name, _epoch: former(self, name, 1000))
+    monkeypatch.setattr(world, "Faults", Freezing)
+    assert _found("while it was the current one", 4000)
+
+
+def test_it_sees_machines_that_go_by_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: what the instance has now is taken for what it had: subscribed in time, the old device stays linked."""
+    former = SimulatedMachines._former
+
+    def by_row(self: SimulatedMachines, name: str, epoch: int) -> list[tuple[str, int]]:
+        return former(self, name, epoch) if self._store.standings[name].epoch <= epoch else []
+
+    async def erase_files(self: SimulatedMachines, name: str, epoch: int) -> int:
+        gone = {key for key in self.keys | self.files if key[0] == name and key[1] < epoch}
+        self.keys, self.files = self.keys - gone, self.files - gone
+        return len(gone)
+
+    monkeypatch.setattr(SimulatedMachines, "_former", by_row)
+    monkeypatch.setattr(SimulatedMachines, "erase_files", erase_files)
+    assert _found("still linked, and no receipt says so")
+
+
+def test_it_sees_a_machine_that_is_forced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: the first failed try is the last one, so that an outage of minutes leaves devices linked."""
+    monkeypatch.setattr(memory, "FORCE_AFTER_MS", 0)
+    assert _found("was forced")
+
+
+def test_it_sees_a_note_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: killed between erasing the keys and recording it, a forced removal finds nothing and says nothing."""
+    monkeypatch.setattr(deletion, "CUT_SHORT", "")
+    assert _found("still linked, and no receipt says so")
+
+
+def test_it_sees_a_new_pairing_beside_the_old_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a phone may scan a code while the former machine is not removed yet."""
+    monkeypatch.setattr(MemoryLifecycle, "leaving", lambda _self, _name: False)
+    assert _found("stuck")
 
 
 def test_it_sees_a_claim_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tests.simulation.machines import Key, Machines
 from tests.simulation.memory import MemoryLifecycle
 from tests.simulation.schedule import (
     DAY_MS,
@@ -18,8 +19,8 @@ from tests.simulation.schedule import (
     SECOND_MS,
     Faults,
     Process,
+    ProcessClock,
     Schedule,
-    SkewedClock,
     Wire,
     pause,
 )
@@ -45,48 +46,47 @@ class Heard(Struct):
     outcome: str | None = None  # ok, refused, nothing
 
 
-class SimulatedMachines:
-    """The machines of all instances: which exist, by instance and epoch, with how many files."""
+class SimulatedMachines(Machines):
+    """The machines of all instances, watched: whatever is done to one that must not be is noted in `wrong`."""
 
-    def __init__(self, store: MemoryLifecycle, rng: random.Random) -> None:
+    def __init__(self, store: MemoryLifecycle, schedule: Schedule) -> None:
+        super().__init__(
+            lambda: schedule.rng.random() >= self.failing, lambda: pause(schedule.rng.randrange(1, 30_000))
+        )
         self._store = store
-        self._rng = rng
-        self.linked: set[tuple[str, int]] = set()
-        self.files: dict[tuple[str, int], int] = {}
-        self.ever: set[tuple[str, int]] = set()
-        self.removals: list[tuple[str, int]] = []
+        self._schedule = schedule
+        self.ever: set[Key] = set()
         self.wrong: list[str] = []
         self.failing = 0.0
+        self.tried_ms: dict[Key, int] = {}
 
-    def pair(self, instance_id: str) -> None:
-        """The host gives a live instance its machine, and a phone scans the code."""
+    def scan(self, instance_id: str) -> bool:
+        """A phone scans the code of a live instance, if there is one to be had; False if it should try again."""
         standing = self._store.standings[instance_id]
-        if standing.state in LIVE and (instance_id, standing.epoch) not in self.linked:
-            key = (instance_id, standing.epoch)
-            self.linked.add(key)
-            self.files[key] = 3
-            self.ever.add(key)
-            self._store.papers[instance_id].session = True
+        if standing.state not in LIVE or (instance_id, standing.epoch) in self.linked:
+            return True
+        if self._store.leaving(instance_id) or not self.pair(instance_id, standing.epoch):
+            return False
+        self.ever.add((instance_id, standing.epoch))
+        self._store.papers[instance_id].session = True
+        return True
 
-    async def remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
-        """See Machines."""
-        if not force and self._rng.random() < self.failing:
-            raise TimeoutError
-        for key in sorted(self.linked):
-            if key[0] == instance_id and key[1] < epoch:
-                self._judge(key)
-                self.linked.discard(key)
-                self.removals.append(key)
-        return "a linked device may remain" if force else ""
+    def trying(self, instance_id: str, epoch: int) -> None:
+        """A sweeper is about to remove the machines from before an epoch, whether or not it gets through."""
+        for key in self._former(instance_id, epoch):
+            self.tried_ms.setdefault(key, self._schedule.now_ms)
 
-    async def erase_files(self, instance_id: str, epoch: int) -> int:
-        """See Machines."""
-        keys = [key for key in self.files if key[0] == instance_id and key[1] < epoch]
-        for key in keys:
-            self._judge(key)
-        return sum(self.files.pop(key) for key in keys)
+    async def _remove(self, key: Key, *, force: bool) -> str:
+        """As it is; untold only after a day of trying, or if the instance was given another machine meanwhile."""
+        current = self._store.standings[key[0]]
+        another = current.epoch - (current.state is State.DELETED) > key[1] + 1
+        ago_ms = self._schedule.now_ms - self.tried_ms[key]
+        if force and not (ago_ms >= DAY_MS or (another and ago_ms > SECOND_MS)):
+            self.wrong.append(f"{key} was forced {ago_ms} ms after the first try, as {current.state} {current.epoch}")
+        return await super()._remove(key, force=force)
 
-    def _judge(self, key: tuple[str, int]) -> None:
+    def touch(self, key: Key) -> None:
+        """Never the machine that the instance has."""
         current = self._store.standings[key[0]]
         if key[1] >= current.epoch:
             self.wrong.append(f"the machine of {key} was touched while it was the current one ({current.state})")
@@ -149,6 +149,7 @@ class WiredMachines:
 
     async def remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
         """See Machines."""
+        self._machines.trying(instance_id, epoch)
         return await self._wire.call(self._machines.remove(instance_id, epoch, force=force))
 
     async def erase_files(self, instance_id: str, epoch: int) -> int:
@@ -170,8 +171,8 @@ class World:
         )
         self.faults = Faults(self.rng)
         self.store = MemoryLifecycle(self.lifecycle_ms, lambda: self.schedule.now_ms)
-        self.machines = SimulatedMachines(self.store, self.rng)
-        self.machines.failing = self.rng.choice((0.0, 0.0, 0.3, 0.9))
+        self.machines = SimulatedMachines(self.store, self.schedule)
+        self.machines.failing = self.rng.choice((0.0, 0.0, 0.3, 0.9, 1.0))
         self.history: list[Heard] = []
         self.sweep_s = self.rng.choice((1800.0, 4 * 3600.0, 24 * 3600.0))
         self.end_ms = self.schedule.now_ms + self.rng.choice((4, 12, 40)) * DAY_MS
@@ -197,7 +198,7 @@ class World:
         self.schedule.close()
 
     def _process(self, name: str) -> Process:
-        return Process(name, self.rng.randint(-5, 5) * MINUTE_MS)
+        return Process(name)
 
     def _sweep(self, process: Process) -> None:
         """One replica of the sweeper, started again whenever it was killed."""
@@ -206,6 +207,8 @@ class World:
         def start(_process: Process | None = None) -> None:
             at_ms = self.schedule.now_ms + self.rng.randrange(1, 10 * MINUTE_MS)
             process.life += 1
+            if _process is not None:  # killed, and the host with it
+                self.machines.restart()
             self.schedule.spawn(self._sweep_for_ever(process, wire), process, at_ms=at_ms)
 
         wire = Wire(self.schedule, self.faults, process, start)
@@ -213,7 +216,7 @@ class World:
 
     async def _sweep_for_ever(self, process: Process, wire: Wire) -> None:
         store, machines = WiredStore(self.store, wire), WiredMachines(self.machines, wire)
-        clock = SkewedClock(self.schedule, process)
+        clock = ProcessClock(self.schedule)
         while True:
             pause_s = self.sweep_s
             try:
@@ -245,7 +248,14 @@ class World:
         due_ms = now_ms + self.terms.trial_ms
         self.store.create(Standing(id=name, account_id=ACCOUNT, state=State.TRIAL, created_ms=now_ms, due_ms=due_ms))
         await pause(self.rng.randrange(1, HOUR_MS))
-        self.machines.pair(name)
+        await self._scan(name)
+
+    async def _scan(self, name: str) -> None:
+        """A person with a phone is patient: the former machine goes first."""
+        for _ in range(6):
+            if self.machines.scan(name):
+                return
+            await pause(self.rng.randrange(1, 6 * HOUR_MS))
 
     async def _client(self, name: str, verb: str, *, near_due: bool) -> None:
         standing = self.store.standings.get(name)
@@ -260,7 +270,7 @@ class World:
 
     def _ask(self, name: str, verb: str) -> None:
         if verb == "pair":
-            self.machines.pair(name)
+            self.schedule.spawn(self._scan(name))
         elif verb == "enqueue":
             if self.store.standings[name].state in LIVE:
                 self.store.papers[name].queued += 1

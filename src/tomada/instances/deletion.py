@@ -9,8 +9,12 @@ must still hold that number, so of a crashed, a frozen and a new sweeper only th
   idempotent. They carry the deletion's epoch and touch only machines from before it: the machine that the instance
   was given anew meanwhile has that epoch or a greater one, and is safe even from a sweeper that was frozen for days.
 
-A step that fails is tried again with growing pauses, for ever; after FORCE_AFTER failures the machine is removed even
-if WhatsApp cannot be told, and the receipt says so. When all steps are done the row is closed with a digest of them.
+A step that fails is tried again with growing pauses, for ever. FORCE_AFTER_MS after its first failure the machine is
+removed even if WhatsApp cannot be told; at once after a failed try if the instance was subscribed again, since a
+customer who has paid waits for the machine's place. The claim notes that on the row before anything is done, so the
+receipt says that a linked device may remain also if the process is killed before it can record what it did.
+
+When all steps are done the row is closed with a digest of them.
 """
 
 import hashlib
@@ -28,10 +32,11 @@ from tomada.kit.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
-LEASE_MS = 60_000  # longer than any outside step may take; recording a step renews it
-FORCE_AFTER = 10  # failures: with the pauses below about half a day of trying to log out
+LEASE_MS = 120_000  # longer than any outside step may take (machines/control.py); recording a step renews it
+FORCE_AFTER_MS = DAY_MS  # real time: an outage of a network or a short ban is over by then
 PAUSE_MIN_MS = 2_000
 PAUSE_MAX_MS = 3_600_000
+CUT_SHORT = "WhatsApp could not be told before, and the removal was cut short; a linked device may remain on the phone"
 
 
 class Step(StrEnum):
@@ -69,7 +74,10 @@ class Done(Struct, frozen=True, rename="camel"):
 
 
 class Deletion(Struct, frozen=True, kw_only=True):
-    """A deletion as claimed. `epoch` is the instance's after it lost its machine; `number` fences the claim."""
+    """A deletion as claimed. `epoch` is the instance's after it lost its machine; `number` fences the claim.
+
+    `forced`: the machine goes even if WhatsApp cannot be told, and may have gone so under an earlier claim.
+    """
 
     instance_id: str
     account_id: str
@@ -80,6 +88,7 @@ class Deletion(Struct, frozen=True, kw_only=True):
     done: tuple[Done, ...] = ()
     failures: int = 0
     number: int = 0
+    forced: bool = False
     finished: bool = False
 
 
@@ -118,7 +127,11 @@ class Record(Protocol):
         """Does a local step and notes any step as done; None if the claim was lost. Doing it twice changes nothing."""
 
     async def postpone(self, deletion: Deletion, pause_ms: int, not_before_ms: int = 0, *, failed: bool = True) -> None:
-        """Gives the claim back, to be claimed again after a pause and not before a lifecycle time."""
+        """Gives the claim back, to be claimed again after a pause and not before a lifecycle time.
+
+        The first that `failed` sets the time from which claims are `forced`: FORCE_AFTER_MS from then, or now if the
+        instance was given another machine.
+        """
 
     async def finish(self, deletion: Deletion, receipt: Receipt) -> bool:
         """Closes the row and notes the receipt in the account's audit log; False if the claim was lost."""
@@ -175,16 +188,13 @@ async def carry_out(
         if wait_ms > now_ms:
             await record.postpone(deletion, 0, wait_ms, failed=False)
             return False
-        removed: dict[str, int] = {}
-        note = ""
-        if step in OUTSIDE:
-            try:
-                removed, note = await _outside(deletion, step, machines)
-            except Exception as error:  # noqa: BLE001 - whatever failed outside, this step is tried again later
-                _log.warning("deletion step failed", instance=deletion.instance_id, step=step, error=repr(error))
-                await record.postpone(deletion, pause_ms(deletion.failures))
-                return False
-        settled = await record.settle(deletion, step, removed, note)
+        try:
+            removed, note = await _outside(deletion, step, machines) if step in OUTSIDE else ({}, "")
+            settled = await record.settle(deletion, step, removed, note)
+        except Exception as error:  # noqa: BLE001 - whatever failed, this step is tried again later
+            _log.warning("deletion step failed", instance=deletion.instance_id, step=step, error=repr(error))
+            await record.postpone(deletion, pause_ms(deletion.failures))
+            return False
         if settled is None:
             return False
         deletion = settled
@@ -194,6 +204,6 @@ async def carry_out(
 
 async def _outside(deletion: Deletion, step: Step, machines: Machines) -> tuple[dict[str, int], str]:
     if step is Step.MACHINE:
-        force = deletion.failures >= FORCE_AFTER
-        return {}, await machines.remove(deletion.instance_id, deletion.epoch, force=force)
+        note = await machines.remove(deletion.instance_id, deletion.epoch, force=deletion.forced)
+        return {}, note or (CUT_SHORT if deletion.forced else "")
     return {"files": await machines.erase_files(deletion.instance_id, deletion.epoch)}, ""

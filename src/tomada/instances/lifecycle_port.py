@@ -30,7 +30,8 @@ class LifecycleStore(Record, Protocol):
 
         With it come: the entry in the audit log; the row of the deletion that it starts; what earlier deletions of this
         instance have still to do in rows (wholly taken over if it is deleted); and, if the instance gains a machine, an
-        empty queue and no session from before. Raises LimitReached if that is one too many for the account.
+        empty queue, no session from before, and hurry for the deletion of the former machine. Raises LimitReached if
+        that is one too many for the account.
         """
 
     async def due(self, limit: int, after: tuple[int, str]) -> list[Snapshot]:
@@ -40,7 +41,10 @@ class LifecycleStore(Record, Protocol):
         """Milliseconds until the next instance is due, negative if one is overdue; None if there is none at all."""
 
     async def claim(self, lease_ms: int) -> tuple[Deletion, int] | None:
-        """Claims one deletion that may go on now, for `lease_ms`; with the lifecycle time. None: nothing to do."""
+        """Claims one deletion that may go on now, for `lease_ms`; with the lifecycle time. None: nothing to do.
+
+        It is `forced` from here on if a try has failed and its time to be has come.
+        """
 
     async def suspend(self, account_id: str, days: float, actor: str) -> int:
         """The account does not pay: all its instances serve nobody, and end after `days` unless it is resumed before.

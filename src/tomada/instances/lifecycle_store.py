@@ -11,7 +11,7 @@ import msgspec
 
 from tomada.errors import LimitReached, NotFound
 from tomada.instances import erasure, lifecycle
-from tomada.instances.deletion import OUTSIDE, PLANS, Deletion, Done, Receipt, Step
+from tomada.instances.deletion import FORCE_AFTER_MS, LEASE_MS, OUTSIDE, PLANS, Deletion, Done, Receipt, Step
 from tomada.instances.lifecycle import Change, Scope, Standing
 from tomada.instances.lifecycle_port import Snapshot
 from tomada.postgres.pool import Connection, Pool
@@ -39,8 +39,21 @@ where account_id = $1 and id = $2 and revision = $3
 returning 1
 """
 
-_START = "insert into deletion (instance_id, account_id, epoch, scope, cause) values ($1, $2, $3, $4, $5)"
-_DELETION = "instance_id, account_id, epoch, scope, cause, asked_ms, done, failures, number, finished_ms is not null"
+# That of an instance takes its earlier ones over, and with them what they may have left untold.
+_START = """
+insert into deletion (instance_id, account_id, epoch, scope, cause, force_ms, forced)
+select $1, $2, $3, $4, $5, min(force_ms), coalesce(bool_or(forced), false) from deletion
+where instance_id = $1 and finished_ms is null and $4 = 'instance'
+"""
+# The instance has another machine: its place is waited for. A claim that is held now is left its lease.
+_HURRY = """
+update deletion
+set force_ms = case when force_ms is not null then 0 end, ready_ms = least(ready_ms, real_now_ms() + $3)
+where instance_id = $1 and epoch < $2 and finished_ms is null
+"""
+_DELETION = (
+    "instance_id, account_id, epoch, scope, cause, asked_ms, done, failures, number, forced, finished_ms is not null"
+)
 _UNFINISHED = f"""
 select {_DELETION} as finished from deletion
 where instance_id = $1 and epoch < $2 and finished_ms is null order by epoch for update
@@ -55,7 +68,8 @@ with picked as (
     where finished_ms is null and not_before_ms <= (select lifecycle_now_ms()) and ready_ms <= (select real_now_ms())
     order by not_before_ms, ready_ms, instance_id, epoch limit 1 for update skip locked
 )
-update deletion d set number = number + 1, ready_ms = real_now_ms() + $1
+update deletion d set number = number + 1, ready_ms = real_now_ms() + $1,
+    forced = forced or coalesce(force_ms <= (select real_now_ms()), false)
 from picked p where d.instance_id = p.instance_id and d.epoch = p.epoch
 returning {_DELETION.replace("instance_id", "d.instance_id").replace(" epoch", " d.epoch")} as finished,
     lifecycle_now_ms() as now_ms
@@ -74,9 +88,12 @@ where instance_id = $1 and epoch = $2
 returning {_DELETION} as finished
 """
 _POSTPONE = """
-update deletion set ready_ms = real_now_ms() + $4, not_before_ms = $5, failures = failures + $6
+update deletion set ready_ms = real_now_ms() + $4, not_before_ms = $5, failures = failures + $6,
+    force_ms = coalesce(force_ms, case when $6 > 0 then real_now_ms()
+        + case when (select epoch from instance where id = $1) > $2 then 0 else $7 end end)
 where instance_id = $1 and epoch = $2 and number = $3 and finished_ms is null
 """
+_RELEASE = "update deletion set ready_ms = 0 where finished_ms is null"
 _FINISH = """
 update deletion set finished_ms = $4, digest = $5
 where instance_id = $1 and epoch = $2 and number = $3 and finished_ms is null returning 1
@@ -115,7 +132,7 @@ class Neighbours(Protocol):
 class PostgresLifecycle:
     """`LifecycleStore` in PostgreSQL. `lease_ms`: how long a claim holds after each recorded step."""
 
-    def __init__(self, pool: Pool, neighbours: Neighbours, lease_ms: int = 60_000) -> None:
+    def __init__(self, pool: Pool, neighbours: Neighbours, lease_ms: int = LEASE_MS) -> None:
         self._pool = pool
         self._neighbours = neighbours
         self._lease_ms = lease_ms
@@ -146,13 +163,14 @@ class PostgresLifecycle:
             if change.gains_machine and account["instances_live"] >= account["instances_max"]:
                 raise LimitReached(f"This account may have {account['instances_max']} instances")
             scope = change.deletes
+            if scope is not None:
+                await connection.execute(_START, after.id, after.account_id, after.epoch, scope, change.action)
             if change.gains_machine or scope is not None:
                 await self._clear_earlier(connection, after)
             if change.gains_machine:
+                await connection.execute(_HURRY, after.id, after.epoch, self._lease_ms)
                 await erasure.erase(connection, after.id, Step.SESSION)
                 await self._neighbours.cancel_queue(connection, after.id)
-            if scope is not None:
-                await connection.execute(_START, after.id, after.account_id, after.epoch, scope, change.action)
             detail = {"from": before.state, "to": after.state, "due": after.due_ms, "epoch": after.epoch}
             await self._neighbours.audit(connection, after.account_id, actor, change.action, after.id, detail)
         return True
@@ -170,6 +188,10 @@ class PostgresLifecycle:
                     await self._do(connection, deletion, step, {}, "with the next change", lease_ms=0)
             if after.state == "deleted":
                 await connection.execute(_TAKE_OVER, deletion.instance_id, deletion.epoch)
+
+    async def release(self) -> None:
+        """For a server that starts, the only one on this database: nobody holds a claim, and no pause is waited for."""
+        await self._pool.execute(_RELEASE)
 
     async def claim(self, lease_ms: int) -> tuple[Deletion, int] | None:
         """See LifecycleStore."""
@@ -217,6 +239,7 @@ class PostgresLifecycle:
         await self._pool.execute(
             _POSTPONE,
             *(deletion.instance_id, deletion.epoch, deletion.number, pause_ms, not_before_ms, int(failed)),
+            FORCE_AFTER_MS,
         )
 
     async def finish(self, deletion: Deletion, receipt: Receipt) -> bool:
@@ -287,6 +310,7 @@ def _deletion(row: Any) -> Deletion:
         done=msgspec.json.decode(row["done"], type=tuple[Done, ...]),
         failures=row["failures"],
         number=row["number"],
+        forced=row["forced"],
         finished=row["finished"],
     )
 

@@ -2,7 +2,7 @@
 
 They carry id and token in the path *and* a partner credential; the three must belong together. Bodies are optional
 where clients send none, `[]` or an empty form (docs/wire.md). A 201 is answered after the commit; the sweeper is
-nudged, so that a deletion begins at once.
+nudged, so that a deletion begins at once, and a new machine does not wait for the former one's.
 """
 
 import hmac
@@ -103,13 +103,15 @@ async def subscribe(request: AnyRequest) -> Settled:
     """Subscribe: a trial becomes paid for; an expired instance gets a new machine."""
     body = await read_optional_body(request, SubscriptionBody)
     instance_id = await _instance_id(request)
-    return await subscriptions.subscribe(
+    settled = await subscriptions.subscribe(
         _parts(request).store,
         _parts(request).terms,
         account_of(request).id,
         instance_id,
         with_calls=bool(body.with_calls),
     )
+    _parts(request).nudge()
+    return settled
 
 
 @put(

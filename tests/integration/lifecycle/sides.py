@@ -5,14 +5,16 @@
 
 from typing import Any, Protocol
 
+from tests.simulation.machines import Machines
 from tests.simulation.memory import Account, MemoryLifecycle
 from tomada.accounts import audit
 from tomada.callbacks.store.recording import write_events
 from tomada.callbacks.types import NewEvent, Target
 from tomada.instances.deletion import Deletion
-from tomada.instances.lifecycle import Standing, State, Terms
+from tomada.instances.lifecycle import LIVE, Standing, State, Terms
 from tomada.instances.lifecycle_port import LifecycleStore
 from tomada.instances.lifecycle_store import PostgresLifecycle
+from tomada.machines import store as session_store
 from tomada.postgres.pool import Connection, Pool
 
 START_MS = 1_767_312_000_000  # 2026-01-02T00:00:00Z
@@ -42,35 +44,18 @@ class Neighbours:
         await write_events(connection, [event])
 
 
-class FakeMachines:
-    """Machines by instance and epoch; `fail` names how many of the next calls fail."""
+class FakeMachines(Machines):
+    """Machines and phones; `fail` names how many of the next tries WhatsApp does not answer."""
 
     def __init__(self) -> None:
-        self.alive: set[tuple[str, int]] = set()
-        self.files: set[tuple[str, int]] = set()
+        super().__init__(self._answers)
         self.fail = 0
-        self.forced: list[str] = []
 
-    def start(self, instance_id: str, epoch: int) -> None:
-        """A phone is paired."""
-        self.alive.add((instance_id, epoch))
-        self.files.add((instance_id, epoch))
-
-    async def remove(self, instance_id: str, epoch: int, *, force: bool) -> str:
-        """See Machines."""
-        if self.fail and not force:
-            self.fail -= 1
-            raise TimeoutError
-        if force:
-            self.forced.append(instance_id)
-        self.alive = {key for key in self.alive if key[0] != instance_id or key[1] >= epoch}
-        return "a linked device may remain" if force else ""
-
-    async def erase_files(self, instance_id: str, epoch: int) -> int:
-        """See Machines."""
-        old = {key for key in self.files if key[0] == instance_id and key[1] < epoch}
-        self.files -= old
-        return len(old)
+    def _answers(self) -> bool:
+        if not self.fail:
+            return True
+        self.fail -= 1
+        return False
 
 
 class TestClock:
@@ -108,11 +93,23 @@ class Side(Protocol):
     async def standing(self, instance_id: str) -> Standing:
         """The instance, whoever owns it."""
 
+    async def leaving(self, instance_id: str) -> bool:
+        """Whether a former machine is not removed yet, as the host asks before it pairs a phone."""
+
+    async def pair(self, instance_id: str) -> bool:
+        """A phone is paired with the machine that the instance has, if it has one and there is a code to be had."""
+        standing = await self.standing(instance_id)
+        if standing.state not in LIVE or await self.leaving(instance_id):
+            return False
+        return self.machines.pair(instance_id, standing.epoch)
+
     async def state(self) -> dict[str, Any]:
         """Everything."""
 
 
-def words(deletion: Deletion, ready_ms: int, not_before_ms: int, *, receipt: bool) -> dict[str, Any]:
+def words(
+    deletion: Deletion, ready_ms: int, not_before_ms: int, force_ms: int | None, *, receipt: bool
+) -> dict[str, Any]:
     """A deletion in comparable words. Counts of removed rows are PostgreSQL's own."""
     steps = [(item.step.value, item.at_ms, item.note) for item in deletion.done]
     return {
@@ -122,6 +119,7 @@ def words(deletion: Deletion, ready_ms: int, not_before_ms: int, *, receipt: boo
         "asked": deletion.asked_ms,
         "failures": deletion.failures,
         "number": deletion.number,
+        "forced": (deletion.forced, force_ms),
         "finished": deletion.finished,
         "ready": None if deletion.finished else ready_ms,
         "not_before": not_before_ms,
@@ -129,7 +127,7 @@ def words(deletion: Deletion, ready_ms: int, not_before_ms: int, *, receipt: boo
     }
 
 
-class MemorySide:
+class MemorySide(Side):
     """The store of the simulation."""
 
     def __init__(self) -> None:
@@ -157,7 +155,7 @@ class MemorySide:
         paper.queued, paper.session = 1, paired
         paper.events.append("first")
         if paired:
-            self.machines.start(instance_id, 1)
+            self.machines.pair(instance_id, 1)
         return standing
 
     async def set_time(self, lifecycle_ms: int, real_ms: int) -> None:
@@ -168,13 +166,17 @@ class MemorySide:
         """See Side."""
         return self.store.standings[instance_id]
 
+    async def leaving(self, instance_id: str) -> bool:
+        """See Side."""
+        return self.store.leaving(instance_id)
+
     async def state(self) -> dict[str, Any]:
         """See Side."""
         papers = self.store.papers.items()
         return {
             "standings": dict(sorted(self.store.standings.items())),
             "deletions": {
-                key: words(row.deletion, row.ready_ms, row.not_before_ms, receipt=row.digest is not None)
+                key: words(row.deletion, row.ready_ms, row.not_before_ms, row.force_ms, receipt=row.digest is not None)
                 for key, row in sorted(self.store.rows.items())
             },
             "papers": {
@@ -183,7 +185,7 @@ class MemorySide:
             },
             "accounts": {name: account.suspended_until_ms for name, account in sorted(self.store.accounts.items())},
             "audit": list(self.store.audit),
-            "machines": (sorted(self.machines.alive), sorted(self.machines.files)),
+            "machines": self.machines.state(),
         }
 
 
@@ -211,7 +213,7 @@ from instance i left join session s on s.instance_id = i.id order by i.id
 """
 
 
-class PostgresSide:
+class PostgresSide(Side):
     """The store of production."""
 
     def __init__(self, pool: Pool) -> None:
@@ -249,7 +251,7 @@ class PostgresSide:
             await write_events(connection, [NewEvent(instance_id, Target.DISCONNECTED, "T", "{}", "first")])
         if paired:
             await self.pool.execute("insert into session (instance_id, wanted) values ($1, true)", instance_id)
-            self.machines.start(instance_id, 1)
+            self.machines.pair(instance_id, 1)
         return await self.standing(instance_id)
 
     async def set_time(self, lifecycle_ms: int, real_ms: int) -> None:
@@ -262,6 +264,12 @@ class PostgresSide:
         snapshot = await self.store.read(account_id, instance_id)
         assert snapshot is not None
         return snapshot.standing
+
+    async def leaving(self, instance_id: str) -> bool:
+        """See Side."""
+        row = await session_store.read_one(self.pool, instance_id)
+        assert row is not None
+        return row.leaving
 
     async def state(self) -> dict[str, Any]:
         """See Side."""
@@ -278,7 +286,7 @@ class PostgresSide:
             },
             "accounts": {row["id"]: row["suspended_until_ms"] for row in accounts},
             "audit": [tuple(row) for row in rows],
-            "machines": (sorted(self.machines.alive), sorted(self.machines.files)),
+            "machines": self.machines.state(),
         }
 
     async def _deletions(self) -> dict[tuple[str, int], Any]:
@@ -289,7 +297,11 @@ class PostgresSide:
         )
         return {
             (row["instance_id"], row["epoch"]): words(
-                _deletion(row), row["ready_ms"], row["not_before_ms"], receipt=row["digest"] is not None
+                _deletion(row),
+                row["ready_ms"],
+                row["not_before_ms"],
+                row["force_ms"],
+                receipt=row["digest"] is not None,
             )
             for row in rows
         }

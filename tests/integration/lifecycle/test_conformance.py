@@ -9,10 +9,12 @@ from msgspec.structs import replace
 
 from tests.integration.lifecycle.conftest import ACCOUNT
 from tests.integration.lifecycle.sides import START_MS, TERMS, MemorySide, PostgresSide, Side, TestClock
+from tests.simulation.machines import KEYS_ERASED, NOT_TOLD
+from tests.simulation.schedule import MINUTE_MS
 from tomada.errors import BadInput, LimitReached, NotFound, TomadaError
 from tomada.instances import lifecycle, subscriptions
 from tomada.instances.billing import DAY_MS, HOUR_MS
-from tomada.instances.deletion import LEASE_MS, Done, Step, carry_out, receipt_of
+from tomada.instances.deletion import CUT_SHORT, FORCE_AFTER_MS, LEASE_MS, Deletion, Done, Step, receipt_of
 from tomada.instances.lifecycle import Change, Standing, State
 from tomada.instances.sweeper import carry_deletions, end_what_is_due
 
@@ -157,11 +159,11 @@ async def test_a_new_machine_begins_with_nothing(side: Side) -> None:
     assert state["papers"]["I"][:2] == (False, 0)
     steps = {step for step, _at, _note in state["deletions"]["I", 2]["steps"]}
     assert steps == {"forget_session", "cancel_queue", "send_disconnected"}
-    side.machines.start("I", 3)
+    assert not await side.pair("I")  # the former machine first
     await side.set_time(DUE_MS, DUE_MS + LEASE_MS)
     assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
-    assert side.machines.alive == {("I", 3)}
-    assert side.machines.files == {("I", 3)}
+    assert await side.pair("I")
+    assert side.machines.state() == ([("I", 3)],) * 3
 
 
 async def test_a_final_deletion_takes_earlier_ones_over(side: Side) -> None:
@@ -182,7 +184,7 @@ async def test_a_final_deletion_takes_earlier_ones_over(side: Side) -> None:
     await side.set_time(later_ms, later_ms)
     assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
     assert (await side.state())["papers"]["I"] == (False, 0, [], False, False)
-    assert not side.machines.alive | side.machines.files
+    assert side.machines.state() == ([], [], [])
 
 
 async def test_a_machine_too_many_is_refused(side: Side) -> None:
@@ -251,21 +253,124 @@ async def test_a_decision_from_before_a_suspension_is_void(side: Side) -> None:
     assert not await side.store.swap(lifecycle.subscribe(standing, START_MS, TERMS), "partner")
 
 
-async def test_after_ten_failures_the_machine_goes_all_the_same(side: Side) -> None:
-    """And the receipt's step says that a linked device may remain."""
+async def test_after_a_day_of_failures_the_machine_goes_all_the_same(side: Side) -> None:
+    """However often was tried; and the receipt's step says that a linked device may remain."""
     await expired(side)
-    side.machines.fail = 100
-    real_ms = DUE_MS
-    for _ in range(10):
+    side.machines.fail = 1000
+    for minute in range(0, 24 * 60, 40):
+        await side.set_time(DUE_MS, DUE_MS + minute * MINUTE_MS)
         assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
-        real_ms += HOUR_MS
-        await side.set_time(DUE_MS, real_ms)
+    await side.set_time(DUE_MS, DUE_MS + FORCE_AFTER_MS - 1)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
+    assert side.machines.untold == []
+    await side.set_time(DUE_MS, DUE_MS + FORCE_AFTER_MS + HOUR_MS)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+    assert side.machines.untold == [("I", 1)]
+    assert await note(side) == NOT_TOLD
+
+
+async def test_a_server_that_was_down_for_days_still_tries_for_a_day(side: Side) -> None:
+    """The day counts from the first try that failed, in real time, not from the end of the instance."""
+    await expired(side)
+    side.machines.fail = 2
+    for real_ms in (DUE_MS + 9 * DAY_MS, DUE_MS + 9 * DAY_MS + HOUR_MS):
+        await side.set_time(real_ms, real_ms)
+        assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
+    await side.set_time(DUE_MS + 60 * DAY_MS, DUE_MS + 9 * DAY_MS + 2 * HOUR_MS)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+    assert (side.machines.untold, await note(side)) == ([], KEYS_ERASED)
+
+
+async def test_who_has_paid_waits_for_one_failed_try(side: Side) -> None:
+    """Subscribed in the middle of the pauses: within a lease the machine is tried once more, and then it goes."""
+    await expired(side)
+    side.machines.fail = 1000
+    for hour in range(8):
+        await side.set_time(DUE_MS, DUE_MS + hour * HOUR_MS)
+        assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
+    await subscriptions.subscribe(side.store, TERMS, ACCOUNT, "I")
+    await side.set_time(DUE_MS, DUE_MS + 7 * HOUR_MS + LEASE_MS)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+    assert await note(side) == NOT_TOLD
+    assert await side.pair("I")
+
+
+async def test_who_has_paid_waits_for_the_first_try(side: Side) -> None:
+    """Subscribed before anything was tried: WhatsApp is told, if it can be."""
+    await expired(side)
+    await subscriptions.subscribe(side.store, TERMS, ACCOUNT, "I")
+    side.machines.fail = 1
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
+    assert side.machines.linked == {("I", 1)}
+    await side.set_time(DUE_MS, DUE_MS + MINUTE_MS)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+    assert (side.machines.linked, await note(side)) == (set(), KEYS_ERASED)
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_a_forced_removal_that_was_not_recorded_is_admitted(side: Side, taken_over: bool) -> None:
+    """Killed between erasing the keys and recording it: whoever finds nothing says what may be left all the same."""
+    await expired(side)
+    side.machines.fail = 1000
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 0
+    await side.set_time(DUE_MS, DUE_MS + FORCE_AFTER_MS)
     claimed = await side.store.claim(LEASE_MS)
     assert claimed is not None
-    assert await carry_out(claimed[0], side.store, side.machines, TERMS, TestClock(), claimed[1])
-    assert side.machines.forced == ["I"]
-    steps = (await side.state())["deletions"]["I", 2]["steps"]
-    assert ("remove_machine", DUE_MS, "a linked device may remain") in steps
+    assert await side.machines.remove("I", 2, force=claimed[0].forced) == NOT_TOLD
+    epoch = 2
+    if taken_over:
+        epoch = 3
+        await subscriptions.delete(side.store, TERMS, ACCOUNT, "I")
+    await side.set_time(DUE_MS, DUE_MS + FORCE_AFTER_MS + LEASE_MS)
+    await carry_deletions(side.store, side.machines, TERMS, TestClock())
+    assert await note(side, epoch) == CUT_SHORT
+
+
+async def note(side: Side, epoch: int = 2) -> str:
+    """Of the removal of I's machine, as the receipt has it."""
+    steps = (await side.state())["deletions"]["I", epoch]["steps"]
+    return next(str(words) for step, _at, words in steps if step == "remove_machine")
+
+
+async def test_a_step_on_rows_that_fails_is_tried_again_with_pauses(side: Side) -> None:
+    """A bug in one deletion's rows holds up no other, and does not repeat at full speed."""
+    await expired(side)
+    await side.create(ACCOUNT, "J")
+
+    class Broken:
+        """The store, whose step on I's session fails."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(side.store, name)
+
+        async def settle(self, deletion: Deletion, step: Step, removed: dict[str, int], words: str) -> Deletion | None:
+            """Not this one."""
+            if (deletion.instance_id, step) == ("I", Step.SESSION):
+                raise ValueError
+            return await side.store.settle(deletion, step, removed, words)
+
+    await side.set_time(DUE_MS + 2 * DAY_MS, DUE_MS)
+    assert await end_what_is_due(side.store, TERMS, "sweeper") == 1
+    assert await carry_deletions(Broken(), side.machines, TERMS, TestClock()) == 1
+    for failures, pause_ms in ((1, 2000), (2, 4000)):
+        row = (await side.state())["deletions"]["I", 2]
+        now_ms = row["ready"] - pause_ms
+        assert (row["failures"], now_ms) == (failures, DUE_MS if failures == 1 else DUE_MS + 2000)
+        await side.set_time(DUE_MS + 2 * DAY_MS, row["ready"])
+        await carry_deletions(Broken(), side.machines, TERMS, TestClock())
+    await side.set_time(DUE_MS + 2 * DAY_MS, DUE_MS + HOUR_MS)
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+
+
+async def test_a_server_that_starts_waits_for_no_lease(postgres_side: PostgresSide) -> None:
+    """The claims of a killed server are void, its pauses too; whoever still held one can write nothing."""
+    side = postgres_side
+    await expired(side)
+    claimed = await side.store.claim(LEASE_MS)
+    assert claimed is not None
+    await side.store.release()
+    assert await carry_deletions(side.store, side.machines, TERMS, TestClock()) == 1
+    assert await side.store.settle(claimed[0], Step.MACHINE, {}, "") is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -311,10 +416,7 @@ async def _call(side: Side, verb: str, number: int, target: int, fails: int) -> 
 async def _on(side: Side, verb: str, name: str) -> object:
     store = side.store
     if verb == "pair":
-        standing = await side.standing(name)
-        if standing.state in lifecycle.LIVE:
-            side.machines.start(name, standing.epoch)
-        return None
+        return await side.pair(name)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "subscribe": lambda: subscriptions.subscribe(store, TERMS, ACCOUNT, name, with_calls=name.endswith("1")),
         "cancel": lambda: subscriptions.cancel(store, TERMS, ACCOUNT, name),

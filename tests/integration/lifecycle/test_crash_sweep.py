@@ -62,7 +62,7 @@ class BreakingMachines(FakeMachines):
 
     def __init__(self, like: FakeMachines, step: Step, when: str) -> None:
         super().__init__()
-        self.alive, self.files = like.alive, like.files
+        self.linked, self.keys, self.files, self.hosted = like.linked, like.keys, like.files, like.hosted
         self._step = step
         self._when = when
 
@@ -139,7 +139,7 @@ async def judge(side: PostgresSide, scope: Scope) -> None:
     assert (await audit.verify(side.pool, ACCOUNT)).wrong == ""
     receipt = await side.store.receipt(ACCOUNT, "INSTANCE-I")
     assert receipt.digest == digest(receipt.removed)
-    assert side.machines.alive == side.machines.files == {("INSTANCE-J", 1)}
+    assert side.machines.state() == ([("INSTANCE-J", 1)],) * 3
     assert state["papers"]["INSTANCE-J"] == (True, 1, ["first"], True, True)
     told = ["deletion:2", "first"]
     if scope is Scope.MACHINE:
@@ -209,9 +209,13 @@ async def test_a_subscribe_in_the_middle_of_a_deletion_wins(postgres_side: Postg
         with pytest.raises(Killed):
             await carry_deletions(BreakingStore(side, step, "after"), side.machines, TERMS, TestClock())
         await subscriptions.subscribe(side.store, TERMS, ACCOUNT, name)
-        side.machines.start(name, 3)
+        if await side.leaving(name):
+            assert not await side.pair(name)
+            await heal(side, DUE_MS)
+        assert await side.pair(name)
         await side.pool.execute("insert into session (instance_id, wanted) values ($1, true)", name)
         await heal(side, DUE_MS)
-        assert {key for key in side.machines.alive | side.machines.files if key[0] == name} == {(name, 3)}
+        for kept in side.machines.state():
+            assert {key for key in kept if key[0] == name} == {(name, 3)}
         assert (await side.standing(name)).state is State.ACTIVE
         assert (await side.state())["papers"][name][0], "the new session's row must stay"

@@ -55,7 +55,7 @@ async def test_subscribe_against_expiry_two_sweepers_against_each_other(pool: Po
     lost = {standing.id for standing in standings if standing.epoch == 3}
     assert {standing.state for standing in standings} == {State.ACTIVE}
     assert finished == len(lost)
-    assert side.machines.alive == {(name, 1) for name in names if name not in lost}
+    assert side.machines.linked == {(name, 1) for name in names if name not in lost}
     told = await pool.fetch("select instance_id from event where dedupe_key = 'deletion:2'")
     assert sorted(row["instance_id"] for row in told) == sorted(lost)
     assert (await audit.verify(pool, "A")).wrong == ""
@@ -105,7 +105,7 @@ async def test_the_loop_wakes_at_the_due_time_by_itself(pool: Pool) -> None:
     finally:
         await sweeper.stop()
     assert (await side.standing(name)).state is State.EXPIRED
-    assert not side.machines.alive | side.machines.files
+    assert side.machines.state() == ([], [], [])
 
 
 async def test_the_loop_keeps_up_and_survives_what_fails(pool: Pool) -> None:

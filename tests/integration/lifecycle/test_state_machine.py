@@ -12,7 +12,7 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.integration.lifecycle.sides import START_MS, TERMS, PostgresSide, TestClock
+from tests.integration.lifecycle.sides import START_MS, TERMS, FakeMachines, PostgresSide, TestClock
 from tests.integration.lifecycle.test_crash_sweep import BreakingStore, Killed
 from tomada.accounts import audit
 from tomada.errors import TomadaError
@@ -67,6 +67,11 @@ async def _open(database: str) -> PostgresSide:
     return side
 
 
+def admits(deletion: dict[str, Any]) -> bool:
+    """Whether it says, or is bound to say, that a linked device may remain."""
+    return deletion["forced"][0] or any("may remain" in note for _step, _at, note in deletion["steps"])
+
+
 class Lifecycle(RuleBasedStateMachine):
     """What can happen, and what must hold."""
 
@@ -78,7 +83,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.paid: set[str] = set()  # subscribed, and nobody has said anything else since
         self.suspended = False
         self.number = 0
-        side.machines.alive, side.machines.files = set(), set()
+        side.machines = FakeMachines()
         self.run(side.pool.execute(_CLEAR))
         self.move(0)
 
@@ -137,10 +142,8 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.names)
     @rule(pick=picks)
     def pair(self, pick: int) -> None:
-        """The host starts the machine of an instance that is there."""
-        standing = self.run(self.side.standing(self.name(pick)))
-        if standing.state in LIVE:
-            self.side.machines.start(standing.id, standing.epoch)
+        """A phone scans the code of an instance that is there, once its former machine is gone."""
+        self.run(self.side.pair(self.name(pick)))
 
     @rule()
     def suspend(self) -> None:
@@ -179,6 +182,7 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             self.run(carry_deletions(store, self.side.machines, TERMS, TestClock()))
         except Killed:
+            self.side.machines.restart()
             self.move(0)
 
     @invariant()
@@ -191,9 +195,11 @@ class Lifecycle(RuleBasedStateMachine):
     def nothing_is_early_double_or_left_behind(self) -> None:
         """C2 and C5, of every instance."""
         state = self.run(self.side.state())
-        alive, files = (set(keys) for keys in state["machines"])
+        linked, keys, files = (set(keys) for keys in state["machines"])
         for name, standing in state["standings"].items():
             deletions = {key[1]: row for key, row in state["deletions"].items() if key[0] == name}
+            for key in linked - keys:
+                assert key[0] != name or any(admits(row) for epoch, row in deletions.items() if epoch > key[1]), key
             if standing.state == "expired" and not self.suspended:
                 assert standing.ended_ms is not None
                 assert standing.ended_ms >= standing.created_ms + 2 * DAY_MS
@@ -201,7 +207,7 @@ class Lifecycle(RuleBasedStateMachine):
                 continue
             assert deletions
             if all(row["finished"] for row in deletions.values()):
-                assert not {key for key in alive | files if key[0] == name}
+                assert not {key for key in keys | files if key[0] == name}
                 session, queued, events, tokens, named = state["papers"][name]
                 assert not session
                 assert not queued
@@ -218,7 +224,7 @@ class Lifecycle(RuleBasedStateMachine):
         for name in self.names:
             standing = self.run(self.side.standing(name))
             key = (name, standing.epoch)
-            assert (key in machines.alive) == (key in machines.files)
+            assert (key in machines.linked) == (key in machines.keys) == (key in machines.files)
 
     @invariant()
     def the_count_and_the_log_are_true(self) -> None:

@@ -33,6 +33,8 @@ create table deletion (
     number integer not null default 0,            -- of the latest claim: whoever records a step must still hold it
     ready_ms bigint not null default 0,           -- real time: end of the claim's lease, or of the pause after a failure
     not_before_ms bigint not null default 0,      -- lifecycle time
+    force_ms bigint,                              -- real time from when the machine goes untold; null: no try failed yet
+    forced boolean not null default false,        -- it may have gone untold: noted before it is done
     finished_ms bigint,
     digest text,                                  -- of the receipt; null if a later deletion took this one over
     primary key (instance_id, epoch)
