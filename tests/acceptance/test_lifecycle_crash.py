@@ -35,7 +35,6 @@ end $$
 """,
     "create trigger hold before update on deletion for each row execute function hold()",
 )
-LEASES_OVER = "update deletion set ready_ms = real_now_ms() where finished_ms is null"
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
 STEPS = "select scope, epoch, done, finished_ms from deletion where instance_id = $1"
 OPEN = "select count(*) from deletion where finished_ms is null and not_before_ms <= lifecycle_now_ms()"
@@ -48,11 +47,10 @@ def hold(product: Product, instance: Instance, steps: int) -> None:
 
 
 def blow(product: Product, count: int) -> None:
-    """Waits until so many deletions are held, and kills the main process. The claims' minute is not waited for."""
+    """Waits until so many deletions are held, and kills the main process."""
     wait_for(f"{count} held", lambda: remains.sql(product, SLEEPING)[0][0] == count)
     product.kill()
     product.start()
-    remains.sql(product, LEASES_OVER)
 
 
 def all_carried_out(product: Product) -> None:

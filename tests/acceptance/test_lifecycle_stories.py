@@ -191,7 +191,6 @@ class Lifecycle(RuleBasedStateMachine):
         else:
             assert self.product.stop() == 0
         self.product.start()
-        remains.sql(self.product, LEASES_OVER)  # the minute of a claim that died with its server is not waited for
 
     @invariant()
     def what_was_said_holds(self) -> None:
@@ -242,7 +241,6 @@ OPEN = """
 select (select count(*) from instance where next_ms <= lifecycle_now_ms())
      + (select count(*) from deletion where finished_ms is null and not_before_ms <= lifecycle_now_ms())
 """
-LEASES_OVER = "update deletion set ready_ms = real_now_ms() where finished_ms is null"
 SCOPES = """
 select detail::jsonb ->> 'scope' from audit where subject = $1 and action = 'erased' order by number
 """

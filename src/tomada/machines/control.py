@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 CODE_LEFT_MS = 1000  # a code that expires sooner is not worth showing
 REMOVAL_CONNECT_S = 20.0  # an instance that is removed is connected once more, to be unlinked
 CLOSE_S = 35.0
+JOURNALS_S = 20.0  # for machines to drop events that are acknowledged; ours does within two seconds
+JOURNALS_POLL_S = 0.2
 REMOVAL_S = 100.0  # all of a removal; shorter than the claim of a deletion (instances/deletion.py)
 
 # What an erasure receipt says of a removal.
@@ -162,13 +164,25 @@ class SessionControl:
         return max(notes, key=("", KEYS_ERASED, NOT_TOLD).index, default="")
 
     async def erase_files(self, instance_id: str, epoch: int) -> int:
-        """Remove everything that lies in files for the machines from before an epoch; returns how many. Idempotent."""
+        """Remove everything that lies in files for the machines from before an epoch; returns how many. Idempotent.
+
+        Raises Unavailable if a journal that other instances share still holds events of this one.
+        """
         session = self._host.sessions.get(instance_id)
         if session is not None and session.epoch < epoch:
             raise Unavailable("This machine is to be removed first")
+        await self._out_of_journals(instance_id)
         return len(self._host.folders.erase_machines(instance_id, epoch))
 
     # --- inside ---
+
+    async def _out_of_journals(self, instance_id: str) -> None:
+        """Wait until no journal tells of an instance; a machine that it has since has told nothing yet."""
+        for _ in range(round(JOURNALS_S / JOURNALS_POLL_S)):
+            if not await asyncio.to_thread(self._host.folders.in_journals, instance_id):
+                return
+            await asyncio.sleep(JOURNALS_POLL_S)
+        raise Unavailable("A journal still holds events of this instance")
 
     async def _session(self, instance_id: str) -> HostedSession:
         session = await self._host.hosted(instance_id)

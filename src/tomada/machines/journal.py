@@ -12,9 +12,11 @@ The first line is the number up to which everything is acknowledged, in digits o
 overwritten in place. Numbers only grow over the life of the folder.
 
 The file is cut back to that line when everything is acknowledged, and rewritten without its acknowledged part when
-that part is large and no smaller than the rest. It holds at most `bytes_max` that are not acknowledged: then `append`
-waits for the host. The engine stops giving events meanwhile, WhatsApp keeps what it could not deliver, and nothing is
-dropped. A torn last line (killed while writing) was told to nobody and is cut off.
+that part is large and no smaller than the rest; while the rest is small, also REWRITE_S after the last time, so that
+what is acknowledged does not lie there for long: whoever erases an instance waits for that. It holds at most
+`bytes_max` that are not acknowledged: then `append` waits for the host. The engine stops giving events meanwhile,
+WhatsApp keeps what it could not deliver, and nothing is dropped. A torn last line (killed while writing) was told to
+nobody and is cut off.
 
 On a full disk `append` raises, and its caller tries again. An acknowledgement is taken all the same: it makes room
 here, and if it could not be written, the next process tells once more what it was for, no worse.
@@ -34,6 +36,7 @@ from tomada.machines.protocol import Happened
 
 BYTES_MAX = 64 << 20
 REWRITE_BYTES = 1 << 20
+REWRITE_S = 2.0  # a sync of the disk each
 _DIGITS = 20
 _HEAD_BYTES = _DIGITS + 1
 _decode = msgspec.json.Decoder(Happened).decode
@@ -49,12 +52,14 @@ class Journal:
     def __init__(self, path: Path, clock: Clock, bytes_max: int = BYTES_MAX) -> None:
         """Open or make the file and read what is in it; a torn end is cut off."""
         self._path = path
+        self._clock = clock
         self._bytes_max = bytes_max
         self._changed = Condition()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._open: deque[tuple[int, int]] = deque()  # (number, bytes of the line), oldest first
         self._size = _HEAD_BYTES  # of the file
         self._dead = 0  # bytes after the head that are acknowledged
+        self._shrunk_s = clock.monotonic_s()
         self._next = max(self._read() + 1, clock.now_ms() * 1000)  # the clock, in case somebody removed the file
 
     def append(
@@ -126,13 +131,15 @@ class Journal:
     def _shrink(self) -> None:
         """Drop the acknowledged front if that is worth it. An OSError leaves everything as it was."""
         rest_bytes = self._size - _HEAD_BYTES - self._dead
-        if not self._dead or (rest_bytes and self._dead < max(REWRITE_BYTES, rest_bytes)):
+        time_is_up = self._clock.monotonic_s() - self._shrunk_s >= REWRITE_S and rest_bytes <= REWRITE_BYTES
+        if not self._dead or (rest_bytes and not time_is_up and self._dead < max(REWRITE_BYTES, rest_bytes)):
             return
         if rest_bytes:
             self._replace(os.pread(self._file, _HEAD_BYTES, 0) + self._rest())
         else:
             os.ftruncate(self._file, _HEAD_BYTES)
         self._size, self._dead = _HEAD_BYTES + rest_bytes, 0
+        self._shrunk_s = self._clock.monotonic_s()
 
     def _replace(self, content: bytes) -> None:
         """Go on with a file of this content. A reader after kill -9 finds the old one or the new one, both right."""

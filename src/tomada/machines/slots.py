@@ -82,6 +82,10 @@ class Folders:
                         found.add(_decode_line(line).instance_id)
         return found
 
+    def in_journals(self, instance_id: str) -> bool:
+        """Whether any slot's journal holds an event of an instance, acknowledged or not."""
+        return any(instance_id in self.journaled(slot) for slot in self.slots())
+
     def instance(self, instance_id: str) -> Path:
         """The directory of an instance (not made). ValueError for an id that is no plain name."""
         if not _INSTANCE_ID.fullmatch(instance_id):

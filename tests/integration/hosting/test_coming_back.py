@@ -338,7 +338,7 @@ async def test_a_surplus_machine_that_is_given_a_session_stays(
     await hosting.host.start()
     await hosting.connected("a", "b", "c", "d")
     for name in ("a", "b", "c", "d"):
-        await hosting.control.remove(name)
+        await hosting.control.remove(name, 2, force=True)
     await until(lambda: not hosting.host.figures().events_waiting)
     stop = Machine.stop
 

@@ -6,6 +6,7 @@ The rows are changed as the lifecycle's swaps change them; machines, keys and ca
 import pytest
 
 from tests.integration.hosting.hosting import ACCOUNT, Hosting, until
+from tomada.engine import port
 from tomada.errors import SubscriptionNeeded, Unavailable
 from tomada.machines.control import KEYS_ERASED, NOT_TOLD, QrCode
 from tomada.machines.host import FormerMachine
@@ -170,3 +171,29 @@ async def test_a_round_of_codes_is_ended_by_a_removal(hosting: Hosting) -> None:
     assert len(hosting.asked("close_session", "a")) == 1
     assert hosting.asked("logout", "a") == []
     assert "a" not in hosting.host.sessions
+
+
+async def test_files_are_erased_when_no_journal_tells_of_them(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neighbour's event, told before and not stored yet, keeps ours in the journal that they share: no receipt."""
+    monkeypatch.setattr("tomada.machines.control.JOURNALS_S", 0.4)
+    for name in ("a", "b", "c"):
+        await hosting.instance(name, "connected")
+    await hosting.host.start()
+    await hosting.connected("a", "b", "c")
+    ours, other = next(pair for pair in ("ab", "ac", "bc") if hosting.pid_of(pair[0]) == hosting.pid_of(pair[1]))
+    hosting.events.fail = lambda event: OSError() if isinstance(event, port.MessageReceived) else None
+    await hosting.order(other, "!tell 1")
+    await until(lambda: hosting.events.failed != [])
+    await hosting.order(ours, "hello")
+    await until(lambda: "MessageSent" in hosting.events.kinds(ours))
+    await expire(hosting, ours)
+    assert await hosting.control.remove(ours, epoch=2, force=False) == KEYS_ERASED
+
+    with pytest.raises(Unavailable, match="journal"):
+        await hosting.control.erase_files(ours, epoch=2)
+    hosting.events.fail = lambda _event: None
+    monkeypatch.setattr("tomada.machines.control.JOURNALS_S", 20.0)
+    assert await hosting.control.erase_files(ours, epoch=2) == 0
+    assert hosting.journals() == 0

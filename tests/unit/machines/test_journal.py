@@ -15,18 +15,19 @@ from tomada.machines.protocol import Happened
 
 
 class FixedClock:
-    """A clock that stands still."""
+    """A clock that goes on when the test says so."""
 
     def __init__(self, now_ms: int = 1_000) -> None:
         self.ms = now_ms
+        self.s = 0.0
 
     def now_ms(self) -> int:
         """The time it was given."""
         return self.ms
 
     def monotonic_s(self) -> float:
-        """Never asked for."""
-        return 0.0
+        """What passed."""
+        return self.s
 
 
 def line_of(number: int) -> bytes:
@@ -118,6 +119,26 @@ def test_the_file_shrinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     journal.acknowledge(more[0])
     assert path.stat().st_size < 30
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_acknowledged_does_not_lie_there_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind an event that is still open, a small front goes too: not at each acknowledgement, but within seconds."""
+    path, clock = tmp_path / "journal", FixedClock()
+    journal = Journal(path, clock)
+    numbers = append(journal, 4)
+    journal.acknowledge(numbers[0])
+    assert line_of(numbers[0]) in path.read_bytes()
+    clock.s = module.REWRITE_S
+    journal.acknowledge(numbers[1])
+    assert path.read_bytes().splitlines(keepends=True)[1:] == [line_of(number) for number in numbers[2:]]
+    journal.acknowledge(numbers[2])
+    assert line_of(numbers[2]) in path.read_bytes()
+
+    monkeypatch.setattr(module, "REWRITE_BYTES", 1)  # what is left is too much to be copied every time
+    clock.s += module.REWRITE_S
+    append(journal, 8)
+    journal.acknowledge(numbers[2])
+    assert line_of(numbers[2]) in path.read_bytes()
 
 
 def test_shrinking_costs_no_more_than_was_acknowledged(
