@@ -217,7 +217,9 @@ def test_a_stop_during_the_start(tmp_path: Path, when: str) -> None:
 def test_ready_while_the_database_is_frozen(tmp_path: Path) -> None:
     """/ready says 503 within seconds instead of waiting along; /health goes on; both are well again afterwards."""
     with running(tmp_path / "data") as product:
-        database = [one for one in psutil.Process(product.pid).children(recursive=True) if "postgres" in one.name()]
+        (server,) = [one for one in psutil.Process(product.pid).children() if "postgres" in one.name()]
+        server.suspend()  # first: from then on it starts no further process
+        database = [server, *server.children()]
         for process in database:
             process.suspend()
         try:

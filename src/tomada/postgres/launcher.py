@@ -144,8 +144,7 @@ class EmbeddedServer:
         try:
             if self._process is not None:
                 await child.stop(self._process)
-            outside = [place for place in (self._socket_dir, self._programs_dir) if place is not None]
-            layout.remove_outside(self._data_dir, outside)
+            layout.clear(self._data_dir, self._socket_dir, self._programs_dir)
         finally:
             self._with_locks.close()
 

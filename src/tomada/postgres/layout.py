@@ -93,11 +93,12 @@ def prepare_programs_dir(data_dir: Path, account: Account) -> Path:
     )
 
 
-def remove_outside(data_dir: Path, places: Iterable[Path]) -> None:
-    """Removes those of `places` that are not in `data_dir`, and what a killed server left in them."""
-    for place in places:
-        if not place.is_relative_to(data_dir):
-            shutil.rmtree(place, ignore_errors=True)
+def clear(data_dir: Path, socket_dir: Path | None, programs_dir: Path | None) -> None:
+    """Removes what is of no use without a running server, and what a killed one left there."""
+    if socket_dir is not None:
+        shutil.rmtree(socket_dir, ignore_errors=True)
+    if programs_dir is not None and not programs_dir.is_relative_to(data_dir):
+        shutil.rmtree(programs_dir, ignore_errors=True)
 
 
 def socket_path(socket_dir: Path) -> Path:
