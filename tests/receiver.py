@@ -5,11 +5,11 @@ As a program, `python tests/receiver.py --log FILE` prints `{"ports": [...]}` an
 with other processes here; `status`: what was answered, null if nothing). As a module, `Receiver` starts and reads it.
 
 The first segment of the path is the behaviour: ok, hang, gone, close, endless (body without end), heads (headers
-without end), informs (1xx without end), hints (two 1xx, then 200), drip (one byte a second), `status-503`, `retry-7`
-(503 with Retry-After: 7), `slow-0.2` (then 200), `fail-3` (500 for the first 3 requests of each webhook-id, then 200),
-`poison-WORD` (500 if the body holds WORD), `slowpoison-WORD` (the same, 0.4 s later), `redirect-302` (to /stolen on the
-same receiver), mute (200, counted but not recorded: see `count`), `named-X` (whatever `PUT /_set/X/BEHAVIOUR` said
-last; 500 before).
+without end), informs (1xx without end), bulky (the same, of 940 KiB each), hints (two 1xx, then 200), drip (one byte a
+second), `status-503`, `retry-7` (503 with Retry-After: 7), `slow-0.2` (then 200), `fail-3` (500 for the first 3
+requests of each webhook-id, then 200), `poison-WORD` (500 if the body holds WORD), `slowpoison-WORD` (the same, 0.4 s
+later), `redirect-302` (to /stolen on the same receiver), mute (200, counted but not recorded: see `count`), `named-X`
+(whatever `PUT /_set/X/BEHAVIOUR` said last; 500 before).
 """
 
 import argparse
@@ -95,6 +95,7 @@ class Receiver:
 
 
 _INFORMATION = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+_FILLER = b"x-filler: " + b"y" * 8000 + b"\r\n"
 
 
 class _State:
@@ -186,7 +187,7 @@ class _Connection(asyncio.Protocol):
         if name == "hints":
             self._transport.write(2 * _INFORMATION)
             return self._answer(200)
-        if name in ("hang", "endless", "heads", "informs", "drip", "slow", "slowpoison"):
+        if name in ("hang", "endless", "heads", "informs", "bulky", "drip", "slow", "slowpoison"):
             task = asyncio.get_running_loop().create_task(self._slowly(name, value))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -226,9 +227,11 @@ class _Connection(asyncio.Protocol):
             await self._pour(b"x" * 65536)
         elif name == "heads":
             self._transport.write(b"HTTP/1.1 200 X\r\n")
-            await self._pour(b"x-filler: " + b"y" * 8000 + b"\r\n")
+            await self._pour(_FILLER)
         elif name == "informs":
             await self._pour(2000 * _INFORMATION)
+        elif name == "bulky":
+            await self._pour(b"HTTP/1.1 103 Early Hints\r\n" + 120 * _FILLER + b"\r\n")
         elif name == "drip":
             self._transport.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n")
             for _ in range(1000):

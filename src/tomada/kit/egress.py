@@ -6,9 +6,9 @@ What each bound rests on:
   name resolution; it refuses by the table of `addresses.py`. So a name that changes its answer, a literal in an odd
   spelling and a redirect have no way round it. Redirects are not followed at all.
 - *Time*: one deadline from dial to the last byte (30 s), of which connecting (name, TCP, TLS) may take 10 s.
-- *Size*: of the answer at most `body_bytes_max` are read (64 KiB), then the connection is dropped. A head is bounded by
-  aiohttp (128 lines of 8 KiB); how many of them come before the answer ("100 Continue" and the like) is bounded by
-  `_Protocol`, for aiohttp would read them for ever, faster than its own deadline can ring. Nothing is decompressed.
+- *Size*: of the answer at most `body_bytes_max` are read (64 KiB), then the connection is dropped. All that comes
+  before the body is bounded by `_Protocol`, in bytes (256 KiB and what one read brings) and in heads: "100 Continue"
+  and the like aiohttp would read for ever, faster than its own deadline can ring. Nothing is decompressed.
 - *No help from outside*: no proxy or netrc from the environment, no cookies.
 - *Names*: resolved by threads of our own, at most 64, each look-up waited for 5 s. One that hangs keeps its thread for
   as long as the system's resolver waits (10 s or more), so that many names may be silent at a time before others wait;
@@ -42,6 +42,7 @@ NAMES_KEPT_S = 30
 SILENT_NAMES_MAX = 10_000
 BODY_BYTES_MAX = 64 * 1024
 HEADS_MAX = 8  # of one answer: some 1xx, and its own
+HEAD_BYTES_MAX = 256 * 1024  # of all these together
 CONNECTIONS_MAX = 512
 CONNECTIONS_PER_DESTINATION_MAX = 64
 
@@ -147,22 +148,38 @@ class Egress:
 
 
 class _Protocol(ResponseHandler):
-    """One connection's answers; drops a peer that sends more heads than an answer needs."""
+    """One connection's answers; drops a peer that sends more heads, or longer ones, than an answer needs."""
 
     _heads = 0
+    _head_bytes = 0
+    _answered = False
 
     def set_response_params(self, **params: Any) -> None:
         """Called before each request."""
-        self._heads = 0
+        self._heads = self._head_bytes = 0
+        self._answered = False
         super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what one read brought, at most 256 KiB."""
+        super().data_received(data)
+        if not self._answered:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._drop()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Called for each head that was read."""
         self._heads += 1
+        self._answered = self._answered or data[0].code >= 200
         if self._heads <= HEADS_MAX:
             super().feed_data(data, size)
-        elif self.transport is not None and not self.transport.is_closing():
-            self.set_exception(HttpProcessingError(code=502, message="too many heads"))
+        else:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.set_exception(HttpProcessingError(code=502, message="too much before the answer"))
             self.transport.abort()
 
 

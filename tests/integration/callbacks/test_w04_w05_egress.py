@@ -23,7 +23,7 @@ def test_w04_the_documented_limits() -> None:
     assert (egress_module.TOTAL_S, egress_module.CONNECT_S, egress_module.BODY_BYTES_MAX) == (30.0, 10.0, 65536)
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "drip", "heads", "informs"])
+@pytest.mark.parametrize("behaviour", ["hang", "drip", "heads", "informs", "bulky"])
 async def test_w04_every_slow_answer_ends_at_the_deadline(receiver: Receiver, behaviour: str) -> None:
     """Silence, one byte a second, headers and "wait a moment" without end are all over when the deadline is."""
     egress = Egress(OPEN, total_s=1.0)
@@ -57,7 +57,8 @@ async def test_w04_information_before_the_answer_is_no_answer(receiver: Receiver
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "bytes_max"), [("endless", MIB), ("drip", MIB), ("heads", 3 * MIB), ("informs", 3 * MIB)]
+    ("behaviour", "bytes_max"),
+    [("endless", MIB), ("drip", MIB), ("heads", 3 * MIB), ("informs", 3 * MIB), ("bulky", 3 * MIB)],
 )
 def test_w04_what_an_attempt_costs_in_memory(receiver: Receiver, behaviour: str, bytes_max: int) -> None:
     """32 at once, three times over, in a process of their own: its peak rises by at most 1 MiB for each of the 32.
