@@ -257,15 +257,19 @@ class ThreadResolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         if loop.time() < self._silent.get(host, 0.0):
             raise OSError("name look-up timed out a moment ago")
-        look_up = loop.run_in_executor(self._threads, _look_up, host, port, family)
+        look_up = self._threads.submit(_look_up, host, port, family)
         try:
-            return await asyncio.wait_for(look_up, self._timeout_s)
+            return await asyncio.wait_for(asyncio.wrap_future(look_up), self._timeout_s)
         except TimeoutError as error:
-            self._silent.pop(host, None)
-            self._silent[host] = loop.time() + NAMES_KEPT_S
-            if len(self._silent) > SILENT_NAMES_MAX:
-                del self._silent[next(iter(self._silent))]
+            if not look_up.cancel():  # else it waited for a thread, and nobody was asked
+                self._remember_silent(host, loop.time() + NAMES_KEPT_S)
             raise OSError("name look-up timed out") from error
+
+    def _remember_silent(self, host: str, until_s: float) -> None:
+        self._silent.pop(host, None)
+        self._silent[host] = until_s
+        if len(self._silent) > SILENT_NAMES_MAX:
+            del self._silent[next(iter(self._silent))]
 
     async def close(self) -> None:
         """Wait for nobody: a look-up that hangs ends by itself."""

@@ -54,6 +54,21 @@ async def test_many_silent_names_keep_no_other_waiting(names: Names) -> None:
     await resolver.close()
 
 
+async def test_a_name_that_only_waited_is_not_called_silent(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: whoever found all threads taken was refused for another half minute, though nobody had been asked."""
+    monkeypatch.setattr(egress, "RESOLVER_THREADS", 1)
+    resolver = ThreadResolver(TIMEOUT_S)
+    for name in ("silent.test", "well.test"):
+        with pytest.raises(OSError, match="timed out"):
+            await resolver.resolve(name)
+    assert "well.test" not in names.asked
+    names.over.set()
+
+    assert await resolver.resolve("well.test") == []
+
+    await resolver.close()
+
+
 async def test_a_silent_name_is_not_asked_again_at_once(names: Names) -> None:
     """Else its retries, and every other URL there, would take the threads one by one."""
     resolver = ThreadResolver(TIMEOUT_S)
