@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tomada.callbacks.limits import Limits
 from tomada.kit import egress
 from tomada.kit.egress import RESOLVER_THREADS, ThreadResolver
 
@@ -51,6 +52,24 @@ async def test_many_silent_names_keep_no_other_waiting(names: Names) -> None:
 
     assert time.monotonic() - began_s < TIMEOUT_S
     assert all(isinstance(error, OSError) for error in await asyncio.gather(*silent, return_exceptions=True))
+    await resolver.close()
+
+
+async def test_one_account_leaves_look_ups_to_the_others(names: Names) -> None:
+    """All that one account may try at a time hangs, and what it tried before does too; another's name is known at once.
+
+    A silent look-up is waited for 5 s and keeps its thread for 10 s, the C library's two tries: so twice its places.
+    """
+    resolver = ThreadResolver(TIMEOUT_S)
+    places = Limits().account_max + 2  # lanes, test events
+    silent = [asyncio.ensure_future(resolver.resolve(f"silent-{n}.test")) for n in range(2 * places)]
+    await asyncio.sleep(0)
+    began_s = time.monotonic()
+
+    assert await resolver.resolve("well.test") == []
+
+    assert time.monotonic() - began_s < TIMEOUT_S
+    await asyncio.gather(*silent, return_exceptions=True)
     await resolver.close()
 
 
