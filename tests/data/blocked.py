@@ -4,6 +4,11 @@ The union of what several webhook senders test, and of reports of what got past 
 embedded IPv4, cloud metadata services, numeric and unicode spellings, scopes, names that mean this machine.
 """
 
+# The clouds' metadata services inside unique local; they stay shut when one's own networks are opened.
+METADATA_V6 = (
+    *("fd00:ec2::254", "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254", "fd00:a9fe:a9fe::1", "fd00:100::100:200"),
+)
+
 BLOCKED_ADDRESSES = (
     # IPv4
     *("0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.254", "100.100.100.200"),
@@ -12,8 +17,8 @@ BLOCKED_ADDRESSES = (
     *("198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255"),
     *("240.0.0.1", "255.255.255.255"),
     # IPv6: unspecified, loopback, link- and site-local, unique local, multicast, documentation, discard
-    *("::", "::1", "fe80::1", "fe80::1%1", "febf::1", "fec0::1", "fc00::1", "fd00::1", "fd00:ec2::254"),
-    *("fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254"),
+    *("::", "::1", "fe80::1", "fe80::1%1", "febf::1", "fec0::1", "fc00::1", "fd00::1"),
+    *METADATA_V6,
     *("ff02::1", "ff0e::1", "2001:db8::1", "3fff::1", "100::1", "5f00::1", "4000::1"),
     # IPv6 that embeds IPv4: mapped, compatible, translated, NAT64, local NAT64, 6to4, Teredo, ISATAP on link-local
     *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "::ffff:0:0", "::127.0.0.1", "::a9fe:a9fe"),

@@ -66,6 +66,8 @@ _NEVER_V6 = tuple(
         "fd00:42::42/128",  # Scaleway
         "fd00:c1::a9fe:a9fe/128",  # Oracle
         "fd20:ce::254/128",  # Google
+        "fd00:a9fe:a9fe::1/128",  # Akamai (Linode)
+        "fd00:100::100:200/128",  # Alibaba
     )
 )
 

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.data.blocked import BLOCKED_ADDRESSES, BLOCKED_URLS
+from tests.data.blocked import BLOCKED_ADDRESSES, BLOCKED_URLS, METADATA_V6
 
 from tomada.kit.addresses import AddressRefused, AddressRules, check_url, destination, refusal
 
@@ -64,7 +64,7 @@ def test_what_a_self_hoster_opens() -> None:
     """Own networks and plain http; metadata services and multicast stay shut."""
     for address in ("127.0.0.1", "::1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "100.64.1.1", "fd12::1"):
         assert refusal(address, OPEN) is None
-    for address in ("169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200", "224.0.0.1", "0.0.0.0"):
+    for address in ("169.254.169.254", "fe80::1", *METADATA_V6, "100.100.100.200", "224.0.0.1", "0.0.0.0"):
         assert refusal(address, OPEN) is not None
     check_url("http://localhost:8080/x", OPEN)
     check_url("http://erp/hook", OPEN)
