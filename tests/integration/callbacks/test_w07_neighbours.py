@@ -38,9 +38,9 @@ async def test_w07_a_hanging_receiver_holds_few_places(pool: Pool, tmp_path: Pat
 
 
 async def test_w07_a_flood_of_one_account_leaves_room_for_others(pool: Pool, receiver: Receiver) -> None:
-    """200 slow lanes of one account are due first; an event of another account goes out at once."""
+    """1,000 slow lanes of one account are due first; an event of another account goes out at once."""
     flood, quiet = await make_account(pool), await make_account(pool)
-    many = [await make_instance(pool, flood, receiver.url("slow-0.5")) for _ in range(200)]
+    many = [await make_instance(pool, flood, receiver.url("slow-0.5")) for _ in range(1000)]
     one = await make_instance(pool, quiet, receiver.url("ok"))
     async with running(pool, limits=Limits(lanes_max=16, destination_max=64, account_max=8)) as rig:
         await rig.recorder.record([event(i, n) for n in range(3) for i in many])
