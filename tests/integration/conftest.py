@@ -18,7 +18,7 @@ from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect
 
 _TEMPLATE = "template_migrated"
-# No autovacuum: its workers are the superuser's, and the owner may not drop a database in which one is at work just then.
+# No autovacuum: its workers are the superuser's, and the owner may not drop a database in which one is at work.
 _FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "100", "autovacuum": "off"}
 _numbers = itertools.count(1)
 
