@@ -171,8 +171,8 @@ async def test_s3_a_deaf_session_is_restarted(node: Hosting, network: Network) -
     session.probe_due_s = 0.001  # now, rather than in two minutes
 
     await until(lambda: node.host.figures().deaf_restarts == 1, 60)
-    await node.connected("a", within_s=20)
-    assert node.events.kinds("a").count("Connected") == 2
+    await until(lambda: node.events.kinds("a").count("Connected") == 2, 20)
+    await node.connected("a")
 
 
 @pytest.mark.slow

@@ -53,10 +53,16 @@ class Bench:
         return client
 
     async def paired(self, phone: Phone, name: str) -> EngineClient:
-        """A client that is linked to this phone and logged in."""
+        """A client that is linked to this phone, logged in, and told its own name: the last step of a pairing.
+
+        The engine asks for the name once. Cut off while it asks it never knows it, and refuses to show presence.
+        """
         client = await self.client(name)
         await scan(phone, (await client.wait("qr"))["text"])
         await client.wait("ConnectedEv")
+        async with asyncio.timeout(20):
+            while not await client.do("own_name"):
+                await asyncio.sleep(0.02)
         return client
 
 

@@ -95,6 +95,10 @@ class Child:
         await asyncio.wait({self.task}, timeout=10)
         assert self.task.done()
 
+    async def own_name(self) -> str:
+        """The account's name, empty until the phone has said it."""
+        return str((await self.client.get_me()).PushName)
+
     async def code(self, number: str) -> str:
         """Ask for a pairing code."""
         return str(await self.client.PairPhone(number, True))

@@ -1,11 +1,9 @@
 """Messages, receipts, media, presence and groups between two real engine clients."""
 
-import asyncio
-
 import pytest
 
 from tests.integration.sandbox.conftest import Bench, Pair
-from tests.integration.sandbox.engine_client import EngineClient, EngineError
+from tests.integration.sandbox.engine_client import EngineError
 
 
 async def test_a_text_arrives_and_is_reported_delivered_and_read(pair: Pair) -> None:
@@ -62,24 +60,10 @@ async def test_media_travel_through_the_media_server(pair: Pair) -> None:
     assert await pair.bob.do("download", id=got["id"]) == 3_000_000
 
 
-async def available(client: EngineClient, timeout_s: float = 10.0) -> None:
-    """Say that we are there, as soon as the engine knows its own name: that comes with the app state, untold."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            try:
-                await client.do("presence", available=True)
-            except EngineError as error:
-                if "PushName" not in str(error):
-                    raise
-            else:
-                return
-            await asyncio.sleep(0.05)
-
-
 async def test_presence_and_typing_are_seen(pair: Pair) -> None:
     """A subscriber hears of availability; typing shows up at the other side."""
-    await available(pair.alice)
-    await available(pair.bob)
+    await pair.alice.do("presence", available=True)
+    await pair.bob.do("presence", available=True)
     await pair.bob.do("subscribe", to=pair.alice_number)
     await pair.bob.wait("PresenceEv")
     await pair.alice.do("presence", available=False)
