@@ -1,12 +1,13 @@
 """Callbacks: throughput, latency, cost, neighbours and recovery, on this machine, with full durability (fsync on).
 
-    .venv/bin/python -m bench.callbacks [bulk] [latency] [neighbour] [backlog] [--seconds 20]   (all: a few minutes)
+    .venv/bin/python -m bench.callbacks [bulk] [company] [latency] [neighbour] [backlog] [--seconds 20]   (all: minutes)
 
 Everything runs here at once: recorder and dispatcher in this process, the receiver in another, PostgreSQL in its own. A
 bare aiohttp client posts the same bodies to the same receiver in the same run, turn and turn about, so that ratios hold
 where absolute figures do not. The receiver counts; a phase fails if it did not get every event.
 
     bulk       events/s recorded, and delivered from a backlog, beside the bare client; CPU and transactions per event
+    company    CPU of a callback from its recording to its settlement, when 1, 8 and 64 instances have one at a time
     latency    from commit to the receiver's first byte, at 100/s and 1,000/s for `--seconds` each: p50, p99, p99.9
     neighbour  100 destinations, all well, and with one of them hanging, in turns: what the other 99 get. p99 at 300/s;
                and deliveries/s from a backlog, all busy. The promise: <= 2 times the p99, >= 0.9 of the rate
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -42,7 +44,7 @@ from tomada.callbacks.sending import Sender
 from tomada.callbacks.types import NewEvent, Target
 from tomada.engine.port import MessageReceived, TextReceived
 from tomada.kit.clock import SystemClock
-from tomada.kit.egress import Egress
+from tomada.kit.egress import Answer, Egress
 from tomada.postgres.launcher import EmbeddedServer, embedded_server
 from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect
@@ -96,10 +98,25 @@ def new_event(instance: Instance, key: str) -> NewEvent:
     return NewEvent(instance.id, Target.RECEIVED, "ReceivedCallback", body(instance, key), key)
 
 
+class TellingEgress(Egress):
+    """Says when a request to a URL was answered."""
+
+    def __init__(self) -> None:
+        super().__init__(OPEN_RULES)
+        self.answered: dict[str, asyncio.Event] = {}
+
+    async def post(self, url: str, *rest: Any, **options: Any) -> Answer:
+        """As always, and then say so."""
+        answer = await super().post(url, *rest, **options)
+        if url in self.answered:
+            self.answered[url].set()
+        return answer
+
+
 @contextlib.asynccontextmanager
-async def dispatching(pool: Pool) -> AsyncIterator[Dispatcher]:
+async def dispatching(pool: Pool, egress: Egress | None = None) -> AsyncIterator[Dispatcher]:
     """A dispatcher with the product's own settings."""
-    egress = Egress(OPEN_RULES)
+    egress = egress or Egress(OPEN_RULES)
     sender = Sender(egress, SystemClock(), random.Random(1), Policy(), "http://bench.test")
     dispatcher = Dispatcher(pool, sender, SEALER, Metrics(CollectorRegistry()))
     task = asyncio.create_task(dispatcher.run())
@@ -170,6 +187,47 @@ async def bulk(bench: Bench, events: int = 20_000, rounds: int = 3) -> None:
             print(f"{dispatcher.transactions / events:.4f} tx/event  ratio to bare {events / spent_s / rate:.2f}")
     finally:
         receiver.close()
+
+
+async def company(bench: Bench, seconds: float = 4.0) -> None:
+    """As many at a time as there are instances: each has its next event when the one before was answered."""
+    receiver = Receiver(bench.folder, "company")
+    try:
+        for many in (1, 8, 64):
+            egress = TellingEgress()
+            urls = [f"{receiver.url('mute')}?n={number}" for number in range(many)]
+            instances = await bench.instances(urls)
+            egress.answered = {url: asyncio.Event() for url in urls}
+            async with dispatching(bench.pool, egress) as dispatcher:
+                recorder = Recorder(bench.pool, wake=dispatcher.wake)
+                cpu, database_cpu = time.process_time(), bench.postgres_cpu_s()
+                counts = await asyncio.gather(
+                    *(
+                        one_by_one(recorder, instance, egress.answered[url], seconds)
+                        for instance, url in zip(instances, urls, strict=True)
+                    )
+                )
+                cpu, database_cpu = time.process_time() - cpu, bench.postgres_cpu_s() - database_cpu
+            events = sum(counts)
+            cost = f"{cpu / events * 1e6:6.0f} us CPU/event (PostgreSQL {database_cpu / events * 1e6:.0f} us)"
+            transactions = (recorder.transactions + dispatcher.transactions) / events
+            print(
+                f"  {many:2} at a time         {events / seconds:8.0f} events/s    {cost}  {transactions:.2f} tx/event"
+            )
+    finally:
+        receiver.close()
+
+
+async def one_by_one(recorder: Recorder, instance: Instance, answered: asyncio.Event, seconds: float) -> int:
+    """Record one event after the other for so long; how many."""
+    ends_s = time.perf_counter() + seconds
+    number = 0
+    while time.perf_counter() < ends_s:
+        answered.clear()
+        await recorder.record([new_event(instance, f"c{number}")])
+        await answered.wait()
+        number += 1
+    return number
 
 
 async def paced(
@@ -325,6 +383,7 @@ async def main(wanted: Sequence[str], latency_s: float) -> None:
     """Run the phases named on the command line."""
     phases: dict[str, Callable[[Bench], Awaitable[None]]] = {
         "bulk": bulk,
+        "company": company,
         "latency": lambda bench: latency(bench, latency_s),
         "neighbour": neighbour,
         "backlog": backlog,
@@ -344,7 +403,7 @@ async def main(wanted: Sequence[str], latency_s: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phases", nargs="*", choices=["bulk", "latency", "neighbour", "backlog"])
+    parser.add_argument("phases", nargs="*", choices=["bulk", "company", "latency", "neighbour", "backlog"])
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -16,7 +16,7 @@ Which guarantee rests on what:
 - *Nothing inside the house can be called*: every request goes through `tomada.kit.egress`, which checks the address at
   the socket.
 
-Modules: targets (which URL), shapes and events (which body), recorder (in), dispatcher and sending (out), backoff (when
-again), limits (how much at once), signing (headers), store (all SQL), history and replay (what /v1 shows and repeats),
-upkeep (retention, erasure), metrics.
+Modules: targets (which URL), shapes and events (which body), recorder (in), dispatcher with sending, writing, listening
+(out), backoff (when again), limits (how much at once), signing (headers), store (all SQL), history and replay (what /v1
+shows and repeats), upkeep (retention, erasure), metrics.
 """

@@ -2,7 +2,7 @@
 
 Any number of dispatchers may run, in one process or on many nodes; each lane is held by one at a time. Four loops:
 
-- *take*: asks the database for due lanes when woken (an event recorded here, a NOTIFY from elsewhere, a lane settled)
+- *take*: asks the database for due lanes when woken (a recorder of this process, a NOTIFY from others, a lane settled)
   and once a second anyway, as many as there are places (limits.py), and starts one task per lane.
 - *settle*: writes the results of as many lanes as have ended in one transaction. A lane's place is free when that is
   committed. If the database is away, results wait here until their lease has run out.
@@ -16,22 +16,18 @@ clock; what it writes afterwards is fenced off by the lane's epoch.
 import asyncio
 import contextlib
 
-import asyncpg
-import msgspec
 import structlog
 
 from tomada.callbacks.limits import Limits, Places
+from tomada.callbacks.listening import listen
 from tomada.callbacks.metrics import Metrics, outcome
-from tomada.callbacks.recorder import OWN_TAG
 from tomada.callbacks.sending import Sender, send_batch
 from tomada.callbacks.signing import open_credentials
-from tomada.callbacks.store import lanes as store
-from tomada.callbacks.store.delivered import is_delivered, settle_delivered
-from tomada.callbacks.store.recording import WAKE_CHANNEL, write_events
-from tomada.callbacks.types import Attempt, Failed, Lane, NewEvent, Settlement, Target, Waiting
-from tomada.errors import DatabaseUnavailable
+from tomada.callbacks.store import taking
+from tomada.callbacks.types import Attempt, Failed, Lane, Settlement, Waiting
+from tomada.callbacks.writing import is_passing, write
 from tomada.kit.sealing import Sealer
-from tomada.postgres.pool import Connection, Pool, is_connection_lost
+from tomada.postgres.pool import Pool
 
 _log = structlog.get_logger(__name__)
 
@@ -109,7 +105,7 @@ class Dispatcher:
                 ("take", self._take_loop()),
                 ("settle", self._settle_loop()),
                 ("renew", self._renew_loop()),
-                ("listen", self._listen_loop()),
+                ("listen", listen(self._pool, self.wake, self._database_trouble)),
             )
         ]
         try:
@@ -161,7 +157,7 @@ class Dispatcher:
         until_s = self._sender.clock.monotonic_s() + self._lease_s - LEASE_MARGIN_S
         try:
             async with self._pool.acquire() as connection:
-                taken = await store.take(
+                taken = await taking.take(
                     connection,
                     lanes_max=lanes_max,
                     batch=BATCH,
@@ -254,9 +250,10 @@ class Dispatcher:
         """
         while batch:
             try:
-                settled = await self._write(batch)
+                async with self._pool.acquire() as connection:
+                    settled = await write(connection, batch)
             except Exception as error:  # noqa: BLE001 - whatever the database says, the loop goes on
-                if _is_passing(error):
+                if is_passing(error):
                     await self._database_trouble("settle", error)
                     batch = self._still_ours(batch)
                 elif len(batch) == 1:
@@ -268,23 +265,11 @@ class Dispatcher:
                     halves = [await self._settle(half) for half in (batch[:middle], batch[middle:])]
                     return any(halves)
             else:
+                self.transactions += 1
                 for settlement in batch:
                     self._finish(settlement, settlement.lane.id in settled.ours)
                 return settled.due
         return True
-
-    async def _write(self, batch: list[Settlement]) -> store.Settled:
-        async with self._pool.acquire() as connection:
-            if all(map(is_delivered, batch)):
-                settled = await settle_delivered(connection, batch)
-            else:
-                async with connection.transaction():
-                    settled = await store.settle(connection, batch)
-                    notices = [_disabled_notice(s) for s in batch if s.disable and s.lane.id in settled.ours]
-                    if notices:
-                        await write_events(connection, notices)
-        self.transactions += 1
-        return settled
 
     def _still_ours(self, batch: list[Settlement]) -> list[Settlement]:
         now_s = self._sender.clock.monotonic_s()
@@ -314,7 +299,7 @@ class Dispatcher:
             self._metrics.disabled.inc()
             _log.warning("callback_url_disabled", instance=lane.instance_id, lane=lane.id, reason=settlement.disable)
 
-    # --- renew, listen --------------------------------------------------------------------------------------------
+    # --- renew ----------------------------------------------------------------------------------------------------
 
     async def _renew_loop(self) -> None:
         while True:
@@ -326,7 +311,7 @@ class Dispatcher:
             try:
                 async with self._pool.acquire() as connection:
                     pairs = [(h.lane.id, h.lane.epoch) for h in held]
-                    ours = await store.renew(connection, pairs, round(self._lease_s * 1000))
+                    ours = await taking.renew(connection, pairs, round(self._lease_s * 1000))
             except Exception as error:  # noqa: BLE001 - whatever the database says, the loop goes on
                 await self._database_trouble("renew", error)
                 continue
@@ -336,57 +321,9 @@ class Dispatcher:
                 elif self._held.get(h.lane.id) is h:
                     h.lost = True
 
-    async def _listen_loop(self) -> None:
-        while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    await self._listen(connection)
-            except Exception as error:  # noqa: BLE001 - only a hint is lost
-                await self._database_trouble("listen", error)
-            await asyncio.sleep(POLL_S)
-
-    async def _listen(self, connection: Connection) -> None:
-        """Until the connection ends, which never goes back into the pool while it listens."""
-        ended = asyncio.Event()
-        connection.add_termination_listener(lambda *_: ended.set())
-        try:
-            await connection.add_listener(WAKE_CHANNEL, self._notified)
-            await ended.wait()
-        finally:
-            with contextlib.suppress(asyncpg.InterfaceError):  # a connection that died has left our hands
-                connection.terminate()
-
-    def _notified(self, _connection: object, _pid: int, _channel: str, tag: object) -> None:
-        if tag != OWN_TAG:
-            self._wake.set()
-
     async def _database_trouble(self, what: str, error: Exception) -> None:
-        if _is_passing(error):
+        if is_passing(error):
             _log.warning("callbacks_database_away", doing=what)
         else:
             _log.error("callbacks_database_error", doing=what, exc_info=error)
         await asyncio.sleep(0.2)
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether the database was away or in a tangle, and the same may be tried again as it is."""
-    tangled = isinstance(error, asyncpg.TransactionRollbackError)
-    return tangled or isinstance(error, DatabaseUnavailable) or is_connection_lost(error)
-
-
-def _disabled_notice(settlement: Settlement) -> NewEvent:
-    """An entry in the instance's history, for the operator and the integrator; it is not sent anywhere."""
-    lane = settlement.lane
-    body = {
-        "type": "CallbackUrlDisabled",
-        "instanceId": lane.instance_id,
-        "url": lane.url,
-        "reason": settlement.disable,
-    }
-    return NewEvent(
-        instance_id=lane.instance_id,
-        target=Target.NOBODY,
-        type="CallbackUrlDisabled",
-        payload=msgspec.json.encode(body).decode(),
-        dedupe_key=f"url-disabled:{lane.id}:{lane.epoch}",
-    )

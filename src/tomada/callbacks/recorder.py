@@ -13,7 +13,6 @@ wait; further callers wait for room, first come first served.
 """
 
 import asyncio
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -28,9 +27,6 @@ BATCH_MAX = 500
 WAITING_MAX = 5000
 TRIES_MAX = 8
 
-OWN_TAG = uuid.uuid4().hex
-"""Marks the NOTIFY of recorders that wake this process's dispatcher themselves, so that it is not woken twice."""
-
 
 class _Call(NamedTuple):
     events: Sequence[NewEvent]
@@ -38,12 +34,14 @@ class _Call(NamedTuple):
 
 
 class Recorder:
-    """Records events; one per program. `wake` is called after every commit that may have made a lane due."""
+    """Records events; one per program. `wake` is called after every commit that may have made a lane due.
+
+    Without it, the dispatchers of other processes are notified.
+    """
 
     def __init__(self, pool: Pool, wake: Callable[[], None] | None = None) -> None:
         self._pool = pool
-        self._wake = wake or (lambda: None)
-        self._tag = OWN_TAG if wake else ""
+        self._wake = wake
         self._calls: deque[_Call] = deque()
         self._room = asyncio.Semaphore(WAITING_MAX)
         self._turn = (
@@ -86,7 +84,8 @@ class Recorder:
             while self._calls:
                 batch = self._next_batch()
                 await self._settle(batch)
-                self._wake()
+                if self._wake:
+                    self._wake()
         except BaseException:
             for call in (*batch, *self._calls):
                 _fail(call, OutcomeUnknown())
@@ -130,7 +129,7 @@ class Recorder:
         for _ in range(TRIES_MAX):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    results = await write_events(connection, events, self._tag)
+                    results = await write_events(connection, events, notify=self._wake is None)
             except DatabaseUnavailable:
                 if maybe_written:
                     break

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from tomada.callbacks.metrics import AccountFigures, Metrics
-from tomada.callbacks.store import lanes, replaying, upkeep
+from tomada.callbacks.store import replaying, settling, upkeep
 from tomada.postgres.pool import Pool
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ async def bury_disabled(pool: Pool, steps_max: int = 20) -> None:
     """What was too much to go to the dead letters when its URL was disabled."""
     for _ in range(steps_max):
         async with pool.acquire() as connection, connection.transaction():
-            if not await lanes.bury_next(connection):
+            if not await settling.bury_next(connection):
                 return
 
 

@@ -8,6 +8,7 @@ each is lived with. The layers, from the bottom:
     neonize_client.py     one client's life, and when it may be stopped
     neonize_session.py    the port's session over one client
     neonize_names.py      what its chats are called
+    neonize_failures.py   what its error texts mean
     neonize_received.py, neonize_events.py, neonize_content.py, neonize_addresses.py   translation, pure
 """
 

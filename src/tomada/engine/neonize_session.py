@@ -18,16 +18,16 @@ import msgspec
 import structlog
 
 from tomada.engine import neonize_events, neonize_library
-from tomada.engine.neonize_addresses import GROUP, NEWSLETTER, PERSON, Own, address, jid_of, lid_of
+from tomada.engine.neonize_addresses import GROUP, PERSON, Own, address, jid_of, lid_of
 from tomada.engine.neonize_client import Clients
 from tomada.engine.neonize_content import chat_of, message_of
+from tomada.engine.neonize_failures import NotConnected, ended, send_failure, was_answered
 from tomada.engine.neonize_library import SendError
 from tomada.engine.neonize_names import Names
 from tomada.engine.neonize_protos import glue
 from tomada.engine.neonize_received import received
 from tomada.engine.neonize_store import store_text
 from tomada.engine.port import (
-    Banned,
     Connected,
     ConnectFailed,
     Content,
@@ -54,18 +54,6 @@ CALL_DEADLINE_S = 20.0
 FIRST_QR_S, LATER_QR_S = 60, 20  # how long the library shows each code
 PHONES_CACHED_MAX = 10_000
 NAME_PAUSE_S, NAME_PAUSE_MAX_S = 0.25, 16.0  # between looks for our own name; each is twice the one before
-# The library's words when a message surely did not leave, or may have left.
-_NOT_SENT = (
-    "websocket not connected",
-    "websocket is not connected",
-    "frame socket is closed",
-    "doesn't contain a device",
-)
-# After a break the library sends once more; what that second try says comes bare, and the first may have arrived.
-_AFTER_A_BREAK = {"websocket not connected", "frame socket is closed"}
-_UNKNOWN = ("timed out", "disconnected", "websocket closed", "failed to write", "broken pipe", "connection reset")
-# Nobody there: what is said of a number (the library looks each up first), of a hidden id, and of a group.
-_NOBODY = ("no LID found for", "server returned error 404", "that group does not exist")
 T = TypeVar("T")
 
 
@@ -77,12 +65,6 @@ class Limits(msgspec.Struct, frozen=True):
     login_deadline_s: float = 10.0  # from pairing to login; the library can miss its cue to connect again
     abandoned_max: int = 200  # threads of given-up rounds of QR codes
     started_max: int = 2000  # clients started: each keeps two or three of some 16,000 file handles
-
-
-class NotConnected(EngineRefused):
-    """The call surely did nothing, because the session is not connected just now."""
-
-    retry = True
 
 
 class NeonizeSession:
@@ -169,7 +151,7 @@ class NeonizeSession:
             error = await asyncio.wait_for(asyncio.shield(self._probing), self._limits.probe_deadline_s)
         except TimeoutError:
             return False
-        return not any(words in error for words in (*_NOT_SENT, *_UNKNOWN))
+        return was_answered(error)
 
     # --- heard from the client, on the library's threads ---
 
@@ -365,24 +347,3 @@ _FINAL = {
     neonize_library.OUTDATED,
     neonize_library.CONNECT_FAILURE,
 }
-
-
-def send_failure(words: str, server: str) -> Exception:
-    """What an error text of a send to an address of this server means: surely not sent, refused, or unknown."""
-    if words in _AFTER_A_BREAK or any(part in words for part in _UNKNOWN):
-        return OutcomeUnknown(words)
-    if any(part in words for part in _NOT_SENT):
-        return NotConnected(words)
-    if any(part in words for part in _NOBODY):  # clients look for these words in DeliveryCallback
-        what = {GROUP: "Group", NEWSLETTER: "Newsletter"}.get(server, "Phone number")
-        return EngineRefused(f"{what} does not exist")
-    return EngineRefused(words)
-
-
-def ended(reason: str) -> EngineEvent:
-    """What a pump's end means. Some events the library cannot encode end it; two of them say something themselves."""
-    if "neonize.TemporaryBan" in reason:
-        return Banned(0, 0)
-    if "neonize.ConnectFailure" in reason:
-        return ConnectFailed(0, "refused by WhatsApp for a reason the engine does not know")
-    return SessionEnded(reason or "the engine's event pump ended")

@@ -11,6 +11,7 @@ machines, gives them sessions, brings them back when they die, and passes on wha
     session_state.py   the decisions, a pure function; docs/machines.md draws it
     backoff.py         when a session may connect, and why there are two paces
     probing.py         finds deaf sessions
+    tending.py         keeps one place free, ends and renews machines
     machine.py         one slot's machine, kept running; ledger.py: what may be acknowledged to it
     pipe.py            one process and its pipes
     lanes.py           work in order per instance, tried until done

@@ -44,6 +44,7 @@ from tomada.machines.probing import probe_for_ever
 from tomada.machines.session import HostedSession
 from tomada.machines.settings import HostSettings
 from tomada.machines.slots import Folders, Poisoned, until_unlocked
+from tomada.machines.tending import tend_for_ever
 
 log = structlog.get_logger(__name__)
 
@@ -138,13 +139,13 @@ class Host:
         await asyncio.gather(*(until_unlocked(self.folders.machine(slot), LEFTOVER_S) for slot in slots))
         telling = [self._tell_journal(slot, instances) for slot in slots if (instances := self.folders.journaled(slot))]
         while len(self.machines) * self.settings.instances_per_machine <= len(wanted):
-            self._start_machine()  # one place more than needed: the first QR code does not wait for a process
+            self.start_machine()  # one place more than needed: the first QR code does not wait for a process
         for session in list(self.sessions.values()):
             session.happen(state_machine.Boot())
             session.start()
         self._tasks = [
             asyncio.create_task(probe_for_ever(self), name="probe sessions"),
-            asyncio.create_task(self._tend_for_ever(), name="tend machines"),
+            asyncio.create_task(tend_for_ever(self), name="tend machines"),
             *telling,
         ]
 
@@ -236,13 +237,13 @@ class Host:
 
     def place(self) -> Machine:
         """The emptiest machine with room, else a new one."""
-        hosted = self._hosted_by_slot()
+        hosted = self.hosted_by_slot()
         room = [
             machine
             for machine in self.machines.values()
             if not machine.stopping and hosted[machine.slot] < self.settings.instances_per_machine
         ]
-        return min(room, key=lambda machine: (hosted[machine.slot], machine.slot)) if room else self._start_machine()
+        return min(room, key=lambda machine: (hosted[machine.slot], machine.slot)) if room else self.start_machine()
 
     def save(self, session: HostedSession) -> None:
         """Queue the writing of a session's row, in order with its events."""
@@ -297,14 +298,14 @@ class Host:
         told = Told(session.instance_id, event, None, False, lambda: None)
         self.lanes.add(session.instance_id, self._work(None, told, session.epoch))
 
-    # --- inside ---
+    # --- what tending does (tending.Tended) ---
 
-    def _host(self, row: store.StoredSession) -> HostedSession:
-        session = HostedSession(row.instance_id, row.epoch, row.state, self)
-        self.sessions[row.instance_id] = session
-        return session
+    def hosted_by_slot(self) -> Counter[int]:
+        """How many sessions each machine has."""
+        return Counter(session.machine.slot for session in self.sessions.values() if session.machine is not None)
 
-    def _start_machine(self, slot: int | None = None) -> Machine:
+    def start_machine(self, slot: int | None = None) -> Machine:
+        """In the lowest free slot, or a given one."""
         if slot is None:
             slot = next(number for number in range(len(self.machines) + 1) if number not in self.machines)
         machine = Machine(
@@ -321,9 +322,23 @@ class Host:
         machine.start()
         return machine
 
+    async def retire(self, machine: Machine) -> None:
+        """End a machine that hosts nobody. Its slot may be used again."""
+        machine.stopping = True
+        await machine.stop()
+        self._restarts_of_gone += machine.restarts
+        del self.machines[machine.slot]
+
+    # --- inside ---
+
+    def _host(self, row: store.StoredSession) -> HostedSession:
+        session = HostedSession(row.instance_id, row.epoch, row.state, self)
+        self.sessions[row.instance_id] = session
+        return session
+
     def _tell_journal(self, slot: int, instances: set[str]) -> asyncio.Task[None]:
         """Start the machine of a slot; the task is done when it has told what its journal holds of these instances."""
-        telling = asyncio.create_task(self._start_machine(slot).until_ready(), name=f"journal {slot}")
+        telling = asyncio.create_task(self.start_machine(slot).until_ready(), name=f"journal {slot}")
         for instance_id in instances:
             self._telling.setdefault(instance_id, []).append(telling)
         return telling
@@ -381,45 +396,3 @@ class Host:
         for session in self.all_sessions():
             if session.machine is machine:
                 session.machine_down()
-
-    def _hosted_by_slot(self) -> Counter[int]:
-        return Counter(session.machine.slot for session in self.sessions.values() if session.machine is not None)
-
-    def _empty(self, machine: Machine) -> bool:
-        return not self._hosted_by_slot()[machine.slot] and not machine.pending
-
-    async def _tend_for_ever(self) -> None:
-        """Keep one place free, let surplus machines go, renew those that leaked."""
-        while True:
-            await asyncio.sleep(self.settings.tend_s)
-            try:
-                await self._tend()
-            except Exception:  # tending must go on
-                log.exception("host.tend_failed")
-
-    async def _tend(self) -> None:
-        for session in self.all_sessions():
-            idle = session.at_rest and session.machine is None and not session.state.wanted
-            if idle and not self.lanes.busy(session.instance_id):
-                await self.let_go(session)  # unpaired, nobody is at it, and its row is written: that says all there is
-        hosted = self._hosted_by_slot()
-        per_machine = self.settings.instances_per_machine
-        empty = [machine for machine in self.machines.values() if self._empty(machine)]
-        if all(hosted[machine.slot] >= per_machine for machine in self.machines.values()):
-            self._start_machine()
-        pairing = {session.machine for session in self.sessions.values() if session.state.pairing}
-        for machine in self.machines.values():
-            leaky = not hosted[machine.slot] and machine.leaked_rounds >= self.settings.leaked_rounds_idle_max
-            if (leaky or machine.recycle_due) and machine not in pairing:
-                machine.recycle()
-        for surplus in sorted(empty, key=lambda machine: machine.slot)[1:]:
-            await self._retire(surplus)
-
-    async def _retire(self, machine: Machine) -> None:
-        """End a machine, unless it has been given something to do meanwhile. Its slot may be used again."""
-        if not machine.ready or not self._empty(machine):
-            return  # not ready: its journal may not be told yet
-        machine.stopping = True
-        await machine.stop()
-        self._restarts_of_gone += machine.restarts
-        del self.machines[machine.slot]

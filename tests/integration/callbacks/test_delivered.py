@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.callbacks.harness import event, make_account, make_instance
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import lanes
+from tomada.callbacks.store import settling, taking
 from tomada.callbacks.store.delivered import is_delivered, settle_delivered
 from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement
 from tomada.postgres.pool import Connection, Pool
@@ -17,7 +17,7 @@ SLACK_MS = 2000
 
 async def _take_one(pool: Pool, batch: int = 2) -> Lane:
     async with pool.acquire() as connection:
-        (lane,) = await lanes.take(
+        (lane,) = await taking.take(
             connection,
             lanes_max=1,
             batch=batch,
@@ -62,7 +62,7 @@ async def test_both_ways_of_settling_leave_the_same_rows(pool: Pool, newer: int)
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        general = await lanes.settle(connection, [settlement]), await _state(connection)
+        general = await settling.settle(connection, [settlement]), await _state(connection)
         await transaction.rollback()
         quick = await settle_delivered(connection, [settlement]), await _state(connection)
 

@@ -7,7 +7,7 @@ from tests.integration.callbacks.harness import event, eventually, keys, make_ac
 from tests.receiver import Receiver
 from tomada.callbacks.limits import Limits
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import lanes
+from tomada.callbacks.store import settling, taking
 from tomada.callbacks.types import Attempt, Delivered, Lane, Settlement
 from tomada.postgres.pool import Pool
 
@@ -105,21 +105,21 @@ async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver)
     assert heir.epoch == frozen.epoch + 1
     outcome = Delivered(frozen.waiting[0], Attempt(0, 0, 200, None))
     async with pool.acquire() as connection, connection.transaction():
-        assert (await lanes.settle(connection, [Settlement(frozen, (outcome,), None)])).ours == set()
-        assert await lanes.renew(connection, [(frozen.id, frozen.epoch)], 1000) == set()
+        assert (await settling.settle(connection, [Settlement(frozen, (outcome,), None)])).ours == set()
+        assert await taking.renew(connection, [(frozen.id, frozen.epoch)], 1000) == set()
     assert await pool.fetchval("select count(*) from callback") == 1
     assert await pool.fetchval("select count(*) from attempt") == 0
     async with pool.acquire() as connection, connection.transaction():
-        assert (await lanes.settle(connection, [Settlement(heir, (outcome,), None)])).ours == {heir.id}
+        assert (await settling.settle(connection, [Settlement(heir, (outcome,), None)])).ours == {heir.id}
     async with pool.acquire() as connection:  # a renewal that comes late lengthens nothing
-        assert await lanes.renew(connection, [(heir.id, heir.epoch)], 60_000) == set()
+        assert await taking.renew(connection, [(heir.id, heir.epoch)], 60_000) == set()
     assert await pool.fetchval("select count(*) from callback") == 0
 
 
 async def _take_one(pool: Pool) -> Lane:
     """The one lane that is due, for a tenth of a second."""
     async with pool.acquire() as connection:
-        (lane,) = await lanes.take(
+        (lane,) = await taking.take(
             connection,
             lanes_max=1,
             batch=8,

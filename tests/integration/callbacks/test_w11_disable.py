@@ -17,7 +17,7 @@ from tests.integration.callbacks.harness import (
 from tests.receiver import Receiver
 from tomada.callbacks import history, replay
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import lanes
+from tomada.callbacks.store import settling
 from tomada.callbacks.upkeep import bury_disabled, refresh_figures, work_off_replays
 from tomada.postgres.pool import Pool
 
@@ -69,7 +69,7 @@ async def test_w11_a_large_queue_goes_to_the_dead_letters_in_steps(
     pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million rows in one statement outlast every limit; and who switches the URL on again finds the lane empty."""
-    monkeypatch.setattr(lanes, "BURIED_AT_ONCE", 10)
+    monkeypatch.setattr(settling, "BURIED_AT_ONCE", 10)
     account = await make_account(pool)
     first, second = [await make_instance(pool, account, receiver.url("gone")) for _ in range(2)]
     await Recorder(pool).record([event(i, n) for n in range(35) for i in (first, second)])

@@ -19,6 +19,7 @@ from tomada.machines import machine
 from tomada.machines.control import QrCode
 from tomada.machines.host import Host
 from tomada.machines.machine import Machine
+from tomada.machines.tending import tend
 
 
 async def test_boot_brings_back_every_wanted_session_and_nothing_else(hosting: Hosting) -> None:
@@ -354,7 +355,7 @@ async def test_a_surplus_machine_that_is_given_a_session_stays(
 
     with monkeypatch.context() as patched:
         patched.setattr(Machine, "stop", while_others_ask)
-        await hosting.host._tend()
+        await tend(hosting.host)
 
     given = {session.machine for session in hosting.host.sessions.values()}
     assert given == set(hosting.host.machines.values())

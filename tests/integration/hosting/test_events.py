@@ -184,12 +184,12 @@ async def test_a_machine_is_not_read_while_too_many_of_its_events_wait(
     await hosting.host.start()
     await hosting.connected("a")
     hosting.events.gate.clear()
-    await hosting.order("a", "!tell 3000")
+    await hosting.order("a", "!tell 600")
     await until(lambda: hosting.host.machines[0].stalled)
 
     assert hosting.host.figures().events_waiting <= 101
     hosting.events.gate.set()
-    await until(lambda: hosting.events.texts("a") == [f"m{number}" for number in range(3000)])
+    await until(lambda: hosting.events.texts("a") == [f"m{number}" for number in range(600)])
     await until(lambda: hosting.journals() == 0)
 
 

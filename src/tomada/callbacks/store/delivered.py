@@ -1,6 +1,6 @@
 """Settling what almost every lane comes to: all that was sent was taken, and nothing had given way before.
 
-The same as `lanes.settle` for such lanes, in one statement that is its own transaction: one round trip instead of six,
+The same as `settling.settle` for these, in one statement that is its own transaction: one round trip instead of six,
 and a third of the work in PostgreSQL. Fence and locks are the same. What one statement cannot see is what it writes
 itself and what others commit while it waits for a lock; so it looks at nothing of that kind but the locked rows, which
 PostgreSQL reads anew. What is set aside (`aside_due_ms`) is changed by the lane's holder alone, which is the caller.
@@ -8,7 +8,7 @@ PostgreSQL reads anew. What is set aside (`aside_due_ms`) is changed by the lane
 
 from collections.abc import Sequence
 
-from tomada.callbacks.store.lanes import Settled, attempt_columns
+from tomada.callbacks.store.settling import Settled, attempt_columns
 from tomada.callbacks.types import Delivered, Settlement
 from tomada.postgres.pool import Connection
 

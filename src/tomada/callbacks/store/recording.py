@@ -66,7 +66,7 @@ with input as (
     select lane_id, position, instance_id, number, account_id, 0, 'url disabled' from placed where disabled
 )
 select ordinal, id, number,
-    (select pg_notify($10, $11) from (select 1 from woken limit 1) w) as hint
+    (select pg_notify($10, '') from (select 1 from woken where $11 limit 1) w) as hint
 from numbered
 """
 
@@ -76,11 +76,14 @@ from event e join unnest($1::text[], $2::text[]) as t(instance_id, dedupe_key) u
 """
 
 
-async def write_events(connection: Connection, events: Sequence[NewEvent], tag: str = "") -> list[Recorded | None]:
+async def write_events(
+    connection: Connection, events: Sequence[NewEvent], *, notify: bool = True
+) -> list[Recorded | None]:
     """Record events in the caller's transaction, in the order given; one result each.
 
     An event known by its dedupe key changes nothing and gives what is there. None: there is no such instance any more.
-    Dispatchers are woken by NOTIFY at commit (a hint: they look once a second anyway), except those that know `tag`.
+    `notify`: wake the dispatchers at commit (a hint: they look once a second anyway). All such commits stand in one
+    line in PostgreSQL, so whoever wakes a dispatcher by a call does without.
     """
     rows = await connection.fetch(LOCK_INSTANCES, sorted({event.instance_id for event in events}))
     instances = {row["id"]: row for row in rows}
@@ -88,7 +91,7 @@ async def write_events(connection: Connection, events: Sequence[NewEvent], tag: 
     if not columns[0]:
         return [None] * len(events)
     results: list[Recorded | None] = [None] * len(events)
-    for row in await connection.fetch(_INSERT, *columns, WAKE_CHANNEL, tag):
+    for row in await connection.fetch(_INSERT, *columns, WAKE_CHANNEL, notify):
         results[row["ordinal"]] = Recorded(row["id"], row["number"], fresh=True)
     await _fill_known(connection, events, instances, results)
     return results

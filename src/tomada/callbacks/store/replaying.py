@@ -14,8 +14,8 @@ it on meanwhile, nothing is done), the events (against retention, store/upkeep.p
 from collections.abc import Sequence
 from typing import Any
 
-from tomada.callbacks.store.lanes import bury_all
 from tomada.callbacks.store.recording import LOCK_INSTANCES
+from tomada.callbacks.store.settling import bury_all
 from tomada.callbacks.targets import url_for
 from tomada.callbacks.types import Target
 from tomada.kit.addresses import destination
