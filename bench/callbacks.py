@@ -161,7 +161,7 @@ async def bare(url: str, bodies: Sequence[bytes], callers: int = 64) -> tuple[fl
         return len(bodies) / (time.perf_counter() - began), (time.process_time() - cpu) / len(bodies) * 1e6
 
 
-async def bulk(bench: Bench, events: int = 20_000, rounds: int = 3) -> None:
+async def bulk(bench: Bench, events: int = 40_000, rounds: int = 3) -> None:
     """Record, deliver from the backlog, and the bare client, in turns."""
     receiver = Receiver(bench.folder, "bulk")
     try:

@@ -216,7 +216,7 @@ class Dispatcher:
     def _heard(self, lane: Lane, callback: Waiting, attempt: Attempt) -> None:
         duration_s = attempt.duration_ms / 1000
         self._places.heard(lane.destination, attempt.status, duration_s)
-        self._metrics.attempts.labels(outcome(attempt.status, attempt.error)).inc()
+        self._metrics.attempts[outcome(attempt.status, attempt.error)].inc()
         self._metrics.duration.observe(duration_s)
         if attempt.error is None:
             self._metrics.wait.observe(max(0, attempt.at_ms - callback.created_ms) / 1000)

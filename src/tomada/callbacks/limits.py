@@ -15,7 +15,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Bounds of one dispatcher; docs/callbacks.md explains the defaults."""
 
     lanes_max: int = 256  # held at a time
-    destination_max: int = 48
+    destination_max: int = 64
     destination_min: int = 2
     account_max: int = 128  # half of lanes_max: a single account is not slowed, and cannot shut out the others
     destinations_known_max: int = 1000  # that are slow; each is named in every take

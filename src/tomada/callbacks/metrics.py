@@ -12,6 +12,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 600.0, 3600.0, 36_000.0)
 
+OUTCOMES = ("delivered", "refused", "blocked", "failed")
+
 
 class AccountFigures(msgspec.Struct, frozen=True):
     """What waits for one account."""
@@ -28,7 +30,8 @@ class Metrics:
     """All metrics of one dispatcher; give tests a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self.attempts = Counter("tomada_callback_attempts", "Requests made, by outcome", ["outcome"], registry=registry)
+        attempts = Counter("tomada_callback_attempts", "Requests made, by outcome", ["outcome"], registry=registry)
+        self.attempts = {outcome: attempts.labels(outcome) for outcome in OUTCOMES}
         self.duration = Histogram(
             "tomada_callback_attempt_seconds", "From dial to the answer's end", buckets=_SECONDS, registry=registry
         )
@@ -61,7 +64,7 @@ class Metrics:
 
 
 def outcome(status: int | None, error: str | None) -> str:
-    """The label of an attempt: delivered, refused (any other status), blocked, or failed (no answer)."""
+    """Which of OUTCOMES an attempt had: refused is any status but 2xx, failed is no answer."""
     if error is None:
         return "delivered"
     if status is not None:

@@ -42,8 +42,8 @@ class Recorded(msgspec.Struct, frozen=True):
     fresh: bool
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """A callback as a dispatcher takes it: an event and its place in the lane."""
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A callback as a dispatcher takes it: an event and its place in the lane. In the order of the columns taken."""
 
     position: int
     event_id: str
@@ -74,7 +74,7 @@ class Lane(msgspec.Struct, frozen=True):
     waiting: tuple[Waiting, ...]
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One request and what came of it. `error` is None exactly if it was delivered (any 2xx)."""
 
     at_ms: int
@@ -84,7 +84,7 @@ class Attempt(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-class Delivered(msgspec.Struct, frozen=True):
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The callback at `position` was answered with 2xx."""
 
     callback: Waiting

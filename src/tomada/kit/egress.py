@@ -44,7 +44,7 @@ BODY_BYTES_MAX = 64 * 1024
 HEADS_MAX = 8  # of one answer: some 1xx, and its own
 HEAD_BYTES_MAX = 256 * 1024  # of all these together
 CONNECTIONS_MAX = 512
-CONNECTIONS_PER_DESTINATION_MAX = 64
+CONNECTIONS_PER_DESTINATION_MAX = 80  # 64 lanes of a dispatcher, and some to spare for test events
 
 
 Gate = Callable[[str, AddressRules], str | None]
@@ -105,7 +105,7 @@ class Egress:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=total_s, connect=connect_s, ceil_threshold=3600),
-            skip_auto_headers=("user-agent", "accept", "accept-encoding"),
+            headers={"accept": "*/*", "accept-encoding": "identity", "user-agent": "Tomada"},
         )
 
     async def close(self) -> None:

@@ -57,8 +57,8 @@ with now as materialized (
 select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t.seen, t.more,
     coalesce(t.now_ms - t.failing_since_ms, 0) as lane_failing_for_ms, t.token_sealed, t.signing_secret_sealed,
     (select e.id from event e where e.instance_id = t.overtaken[1] and e.number = t.overtaken[2]::bigint) as overtaken,
-    w.position, w.event_number, w.attempts, w.aside_due_ms is not null as aside, w.replay,
-    coalesce(t.now_ms - w.failing_since_ms, 0) as failing_for_ms, e.id as event_id, e.payload, e.created_ms
+    w.position, e.id as event_id, w.event_number, e.payload, e.created_ms, w.attempts,
+    coalesce(t.now_ms - w.failing_since_ms, 0) as failing_for_ms, w.aside_due_ms is not null as aside, w.replay
 from described t
 left join lateral (
     (select * from callback a where a.lane_id = t.id and a.aside_due_ms <= t.now_ms order by a.position limit $11)
@@ -69,6 +69,7 @@ left join lateral (
 left join event e on e.instance_id = w.instance_id and e.number = w.event_number
 order by t.id, w.position
 """
+_WAITING = len(Waiting.__struct_fields__)  # the last columns, in their order
 
 _RENEW = """
 with ours as (
@@ -127,21 +128,7 @@ def _lane(rows: list[Any]) -> Lane:
         overtaken=first["overtaken"],
         token_sealed=first["token_sealed"],
         secrets_sealed=first["signing_secret_sealed"],
-        waiting=tuple(
-            Waiting(
-                position=row["position"],
-                event_id=row["event_id"],
-                event_number=row["event_number"],
-                payload=row["payload"],
-                created_ms=row["created_ms"],
-                attempts=row["attempts"],
-                failing_for_ms=row["failing_for_ms"],
-                aside=row["aside"],
-                replay=row["replay"],
-            )
-            for row in rows
-            if row["position"] is not None
-        ),
+        waiting=tuple(Waiting(*row[-_WAITING:]) for row in rows if row["position"] is not None),
     )
 
 
