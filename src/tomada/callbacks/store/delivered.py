@@ -24,7 +24,9 @@ with ours as materialized (
         as t(instance_id, event_number, lane_id, position, n, at_ms, status, duration_ms, error)
     join ours on ours.id = t.lane_id
 ), gone as (
-    delete from callback c using tried t where c.lane_id = t.lane_id and c.position = t.position
+    delete from callback where ctid = any(array(
+        select c.ctid from tried t cross join lateral (
+            select ctid from callback where lane_id = t.lane_id and position = t.position offset 0) c))
 ), noted as (
     insert into attempt (instance_id, event_number, lane_id, position, n, at_ms, status, duration_ms, error)
     select * from tried on conflict do nothing

@@ -18,10 +18,12 @@ select e.number from event e where e.instance_id = {_OWN} and e.number < $3 orde
 _EVENTS = f"""
 select * from (
     select e.id, e.number, e.instance_id, e.type, e.payload, e.created_ms,
-        case when exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
+        case when exists (
+                    select from callback c
+                    where c.instance_id = e.instance_id and c.event_number = e.number offset 0)
                 then 'waiting'
             when exists (select from dead_letter d where d.account_id = e.account_id
-                and d.instance_id = e.instance_id and d.event_number = e.number)
+                and d.instance_id = e.instance_id and d.event_number = e.number offset 0)
                 then 'dead'
             when exists (select from attempt a
                 where a.instance_id = e.instance_id and a.event_number = e.number and a.error is null)

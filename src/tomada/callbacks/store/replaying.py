@@ -41,7 +41,7 @@ where id = $1 and finished_ms is null
 # Missing: neither delivered nor waiting. ($1: the instance, $2: whether only such are wanted)
 _IS_SELECTED = """(not $2 or (
     not exists (select from attempt a where a.instance_id = $1 and a.event_number = e.number and a.error is null)
-    and not exists (select from callback c where c.instance_id = $1 and c.event_number = e.number)))
+    and not exists (select from callback c where c.instance_id = $1 and c.event_number = e.number offset 0)))
 """
 # ($1: the account, $2: the instance, $3: the lane, null for all)
 _DEAD = """

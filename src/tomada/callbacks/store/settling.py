@@ -19,17 +19,22 @@ where lane.lease_epoch = t.epoch order by lane.instance_id, lane.url for update 
 """
 
 _DELETE_SETTLED = """
-delete from callback c using unnest($1::bigint[], $2::bigint[]) as t(lane_id, position)
-where c.lane_id = t.lane_id and c.position = t.position
+delete from callback where ctid = any(array(
+    select c.ctid from unnest($1::bigint[], $2::bigint[]) as t(lane_id, position) cross join lateral (
+        select ctid from callback where lane_id = t.lane_id and position = t.position offset 0) c))
 """
 
 # A failed callback that stays: head of its lane, or set aside with a due time of its own.
 _UPDATE_FAILED = """
 update callback c set attempts = t.attempts, failing_since_ms = coalesce(c.failing_since_ms, t.at_ms),
     aside_due_ms = real_now_ms() + t.aside_for_ms
-from unnest($1::bigint[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[])
-    as t(lane_id, position, attempts, at_ms, aside_for_ms)
-where c.lane_id = t.lane_id and c.position = t.position
+from (
+    select c.ctid, t.attempts, t.at_ms, t.aside_for_ms
+    from unnest($1::bigint[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[])
+        as t(lane_id, position, attempts, at_ms, aside_for_ms)
+    cross join lateral (
+        select ctid from callback where lane_id = t.lane_id and position = t.position offset 0) c
+) t where c.ctid = t.ctid
 """
 
 _INSERT_DEAD = """
@@ -76,8 +81,8 @@ where id = $1
 # lane and instance for as long as a statement may take.
 _BURY = """
 with gone as (
-    delete from callback where (lane_id, position) in (
-        select lane_id, position from callback where lane_id = $1 order by position limit $2)
+    delete from callback where ctid = any(array(
+        select ctid from callback where lane_id = $1 order by position limit $2))
     returning *
 )
 insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)
@@ -86,7 +91,7 @@ select g.lane_id, g.position, g.instance_id, g.event_number, l.account_id, g.att
 from gone g join lane l on l.id = g.lane_id
 """
 _STILL_TO_BURY = """
-select id from lane l where disabled_ms is not null and exists (select from callback c where c.lane_id = l.id)
+select id from lane l where disabled_ms is not null and exists (select from callback c where c.lane_id = l.id offset 0)
 limit 1 for no key update skip locked
 """
 BURIED_AT_ONCE = 2000

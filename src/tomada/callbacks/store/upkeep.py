@@ -7,15 +7,15 @@ from tomada.postgres.pool import Connection
 ROWS_MAX = 5000
 
 _OLD_DEAD = """
-delete from dead_letter where (lane_id, position) in (
-    select lane_id, position from dead_letter where died_ms < real_now_ms() - $1 limit $2)
+delete from dead_letter where ctid = any(array(
+    select ctid from dead_letter where died_ms < real_now_ms() - $1 limit $2))
 """
 
 # Nothing waits for it any more, and nothing of it lies in the dead letters.
 _IS_SETTLED = """
-not exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number)
+not exists (select from callback c where c.instance_id = e.instance_id and c.event_number = e.number offset 0)
 and not exists (select from dead_letter d
-    where d.account_id = e.account_id and d.instance_id = e.instance_id and d.event_number = e.number)
+    where d.account_id = e.account_id and d.instance_id = e.instance_id and d.event_number = e.number offset 0)
 """
 
 # In two statements: a replay may queue an event between this one's look and its lock, which it does not notice.
@@ -44,8 +44,8 @@ _OLD_LANES = """
 delete from lane where id in (
     select l.id from lane l where l.due_ms is null and l.disabled_ms is null and l.created_ms < real_now_ms() - $1
         and l.not_before_ms < real_now_ms() - $1
-        and not exists (select from callback c where c.lane_id = l.id)
-        and not exists (select from dead_letter d where d.lane_id = l.id)
+        and not exists (select from callback c where c.lane_id = l.id offset 0)
+        and not exists (select from dead_letter d where d.lane_id = l.id offset 0)
     limit $2 for update skip locked)
 """
 
