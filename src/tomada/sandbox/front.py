@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 from litestar import HttpMethod, Request, Response, route
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 BODY_BYTES_MAX = 32 << 20  # a video that a simulated phone sends, in base64
 TIMEOUT_S = 90.0
@@ -52,7 +53,7 @@ class Front:
             include_in_schema=False,
             request_max_body_size=BODY_BYTES_MAX,
         )
-        async def sandbox(request: AnyRequest, rest: str) -> Response[bytes]:
+        async def sandbox(request: AnyRequest, rest: FromPath[str]) -> Response[bytes]:
             return await self.answer(request, str(rest))
 
         return [sandbox]
@@ -63,7 +64,8 @@ class Front:
         if rest.strip("/") == "clock":
             return await self._clock(request.method, body)
         # The path as it came: a group's id or a plus sign must not change on the way.
-        target = request.scope["raw_path"].decode() + (f"?{query}" if (query := request.url.query) else "")
+        query = request.scope["query_string"].decode()
+        target = request.scope["raw_path"].decode() + (f"?{query}" if query else "")
         try:
             async with self._client.request(
                 request.method, self._control_url + target, data=body, headers={"Content-Type": "application/json"}

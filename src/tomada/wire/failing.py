@@ -29,7 +29,7 @@ def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.status == 401:  # RFC 9110 wants it beside a 401
         headers = {"WWW-Authenticate": "Bearer"}
-    if not request.url.path.startswith("/v1/"):
+    if not request.scope["path"].startswith("/v1/"):  # request.url would read the header Host, which may be nonsense
         return _failure(error.status, {"error": error.message}, headers)
     status = 404 if isinstance(error, NotFound) else error.status  # the wire's clients know 400, ours what HTTP means
     return _failure(status, {"error": error.code, "message": error.message, "hint": error.hint}, headers)

@@ -51,6 +51,15 @@ async def test_wrong_method(wire: Wire) -> None:
         _is_flat(answer)
 
 
+@pytest.mark.parametrize("host", ["x:99999", "x:port", "[::1", ""])
+async def test_host_that_is_none(wire: Wire, host: str) -> None:
+    """What the header Host says, be it nonsense, does not change an error."""
+    for path, error in (("/instances", "Unauthorized"), ("/instances/x/token/y/status", "Instance not found")):
+        answer = await wire.client().raw(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert (answer.status < 500, answer.json()) == (True, {"error": error})
+        _is_flat(answer)
+
+
 @pytest.mark.parametrize(
     "content_type",
     [
