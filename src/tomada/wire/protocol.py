@@ -246,19 +246,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Refusal(408, f"The {self._phase} of your request took too long"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer, unless another answer is under way, and close."""
+        """Answer, if that can only be the answer to what is refused, and close."""
         self._refused = True
         self._cancel_deadline()
         if self.transport.is_closing():
             return
-        busy = self._busy
-        if not busy or not (self.cycle.response_started or self._in_head or self.pipeline):
+        if self._may_answer():
             self.transport.write(_answer(refusal))
-        if busy:
+        if self._busy:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
         self._deadline = self.loop.call_later(_FLUSH_S, self.transport.abort)
+
+    def _may_answer(self) -> bool:
+        """Whether the next answer belongs to the request that came last; a client matches them by their order."""
+        if self._phase == "body":
+            return self._busy and not self.cycle.response_started and not self.pipeline
+        return not self._busy
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -331,6 +331,45 @@ async def test_pipelined_requests() -> None:
         assert after_s < 3
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"GET /a%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/1.1\r\nX-Large: " + b"a" * 20_000 + b"\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_refusal_is_not_the_answer_to_another_request(second: bytes, at_once: bool) -> None:
+    """What is refused behind a request that waits for its answer ends the connection; the client is told nothing."""
+    async with _serve() as (app, client):
+        reader, writer = await _connect(client)
+        writer.write(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n" + (second if at_once else b""))
+        if not at_once:
+            async with asyncio.timeout(LONG_S):
+                await app.arrived.wait()
+            writer.write(second)
+        said, after_s = await _until_closed(reader, writer)
+        assert said == b""
+        assert after_s < 3
+
+
+@pytest.mark.parametrize(("path", "said_first"), [(b"/", b""), (b"/early", b"early")])
+async def test_body_that_is_not_http(path: bytes, said_first: bytes) -> None:
+    """A body that breaks off into nonsense is 400, unless its request has been answered already."""
+    async with _serve() as (app, client):
+        reader, writer = await _connect(client)
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        if said_first:
+            assert (await read_answer(reader)).body == said_first
+        writer.write(b"nonsense\r\n")
+        said, _ = await _until_closed(reader, writer)
+        assert said.count(b" 400 ") == (0 if said_first else 1)
+        assert app.bodies == []
+
+
 async def _open(client: Client, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     return [await _connect(client) for _ in range(count)]
 
