@@ -178,6 +178,8 @@ def test_the_operator_makes_suspends_and_resumes_accounts(product: Product) -> N
     assert listed[made["id"]]["instancesLive"] == 1
     audit = operator(product, "GET", f"/v1/accounts/{made['id']}/audit").body
     assert [row["action"] for row in audit][-2:] == ["suspended", "resumed"]
+    for after, rows in (("", audit), ("0", audit), ("-1", audit), ("1", audit[1:])):
+        assert operator(product, "GET", f"/v1/accounts/{made['id']}/audit?after={after}&limit=100").body == rows
     rotated = operator(product, "POST", f"/v1/accounts/{made['id']}/rotate-token", {"overlapHours": 0}).body
     assert integrator.get("/instances").status == 401
     assert Account(product, made["id"], rotated["partnerToken"], None).get("/instances").status == 200

@@ -206,7 +206,7 @@ async def resume(request: AnyRequest, account_id: FromPath[str]) -> SuspendedVie
 @get(f"{_ACCOUNT}/audit", operation_class=operation(query=("after", "limit")))
 async def audit_log(request: AnyRequest, account_id: FromPath[str]) -> list[AuditRow]:
     """The account's audit log after a number. Query: after, limit."""
-    after = number_of(request, "after", 1, 1 << 53) if "after" in request.query_params else 0
+    after = number_of(request, "after", 0, 1 << 53, smallest=0)
     rows = await audit.page(parts_of(request).pool, account_id, after, number_of(request, "limit", 100, 500))
     return [
         AuditRow(

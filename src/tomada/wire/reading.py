@@ -85,15 +85,15 @@ def decode(raw: bytes, kind: type[Body]) -> Body:
     return body
 
 
-def number_of(request: AnyRequest, name: str, default: int, largest: int) -> int:
-    """A number of the query, brought into 1..largest. Raises BadInput for what is none."""
+def number_of(request: AnyRequest, name: str, default: int, largest: int, *, smallest: int = 1) -> int:
+    """A number of the query, brought into smallest..largest. Raises BadInput for what is none."""
     text = request.query_params.get(name, "").strip()
     if not text:
         return default
     digits = text.removeprefix("-")
     if not digits.isdecimal() or len(digits) > _DIGITS_MAX:
         raise BadInput(f"{name} must be a number")
-    return max(1, min(int(text), largest))
+    return max(smallest, min(int(text), largest))
 
 
 async def _read_bytes(request: AnyRequest, bytes_max: int) -> bytes:
