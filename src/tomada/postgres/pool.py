@@ -57,6 +57,11 @@ def is_connection_lost(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_LOST)
 
 
+def is_rolled_back(error: BaseException) -> bool:
+    """Whether PostgreSQL undid the transaction for another one (deadlock, serialization): nothing was written."""
+    return isinstance(error, asyncpg.TransactionRollbackError)
+
+
 async def connect(
     dsn: str,
     *,

@@ -11,13 +11,15 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from tomada.errors import NotFound, TomadaError, TooManyRequests, Unavailable
-from tomada.postgres.pool import is_connection_lost
+from tomada.errors import NotFound, OutcomeUnknown, TomadaError, TooManyRequests, Unavailable
+from tomada.postgres.pool import is_connection_lost, is_rolled_back
 from tomada.wire.reading import AnyRequest
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN_ROUTE = {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"}
+
+_READING = ("GET", "HEAD")
 
 Failure = Response[dict[str, Any]]
 
@@ -48,10 +50,17 @@ def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
 
 
 def answer_unknown(request: AnyRequest, error: Exception) -> Failure:
-    """Anything else: the database being away is 503, the rest a defect of ours."""
+    """Anything else: the database being away or in a tangle is 503, the rest a defect of ours.
+
+    A connection that is lost during COMMIT may have committed. Where it was lost is not known here, so whoever did not
+    merely read is told to look first.
+    """
+    if is_rolled_back(error):
+        log.warning("wire.rolled_back", error=type(error).__name__)
+        return answer_ours(request, Unavailable())
     if is_connection_lost(error) or isinstance(error, asyncio.TimeoutError):
         log.warning("wire.database_away", error=type(error).__name__)
-        return answer_ours(request, Unavailable())
+        return answer_ours(request, Unavailable() if request.method in _READING else OutcomeUnknown())
     log.error("wire.failed", exc_info=error)
     return answer_ours(request, TomadaError())
 

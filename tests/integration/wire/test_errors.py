@@ -3,12 +3,19 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from litestar import Litestar
+from litestar import route as answering
+from litestar.params import FromPath
 
 from tests.integration.wire.client import JSON, Answer, Client, read_answer
 from tests.integration.wire.conftest import BODY_BYTES_MAX, Wire
+from tomada.errors import OutcomeUnknown, Unavailable
+from tomada.wire.failing import EXCEPTION_HANDLERS
+from tomada.wire.server import serving
 
 CREATE = "/instances/integrator/on-demand"
 
@@ -169,6 +176,62 @@ async def test_body_at_the_limit(wire: Wire) -> None:
     body = b'{"name": "x"}'.ljust(BODY_BYTES_MAX)
     assert (await partner.call("POST", CREATE, body=body, headers=JSON)).status == 200
     assert (await partner.call("POST", CREATE, body=body + b" ", headers=JSON)).status == 413
+
+
+_AT_COMMIT = """
+create function at_commit() returns trigger language plpgsql as $$ begin
+    if new.name = 'Cut off' then perform pg_terminate_backend(pg_backend_pid());
+    else raise exception using errcode = '40P01'; end if;
+    return null;
+end $$;
+create constraint trigger at_commit after insert on instance deferrable initially deferred
+for each row when (new.name in ('Cut off', 'Tangled')) execute function at_commit()
+"""
+
+
+@pytest.mark.parametrize(("name", "told"), [("Cut off", OutcomeUnknown()), ("Tangled", Unavailable())])
+async def test_commit_without_an_answer(wire: Wire, name: str, told: Unavailable) -> None:
+    """A connection lost while it commits may have committed, and the caller hears so; a rollback did nothing."""
+    partner = wire.partner(await wire.account())
+    await wire.pool.execute(_AT_COMMIT)
+    try:
+        answer = await partner.call("POST", CREATE, json={"name": name}, headers={"Idempotency-Key": name})
+    finally:
+        await wire.pool.execute("drop function at_commit cascade")
+    assert (answer.status, answer.json()) == (503, {"error": told.message})
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "code"),
+    [
+        ("GET", "lost", "unavailable"),
+        ("POST", "lost", "outcome_unknown"),
+        ("DELETE", "silent", "outcome_unknown"),
+        ("GET", "silent", "unavailable"),
+        ("PUT", "tangled", "unavailable"),
+        ("PATCH", "moved", "unavailable"),
+    ],
+)
+async def test_nothing_was_done_is_said_only_when_known(method: str, error: str, code: str) -> None:
+    """To whoever reads, or was rolled back; any other caller whose connection was lost shall look."""
+    errors = {
+        "lost": ConnectionResetError(),
+        "silent": TimeoutError(),
+        "tangled": asyncpg.DeadlockDetectedError("x"),
+        "moved": asyncpg.SerializationError("x"),
+    }
+
+    @answering("/v1/{name:str}", http_method=["GET", "POST", "PUT", "PATCH", "DELETE"], status_code=200)
+    async def failing(name: FromPath[str]) -> None:
+        raise errors[name]
+
+    app = Litestar([failing], exception_handlers=EXCEPTION_HANDLERS, openapi_config=None, debug=False)
+    async with serving(app, "127.0.0.1", 0) as url:
+        answer = await Client(url).call(method, f"/v1/{error}")
+    shown = answer.json()
+    assert (answer.status, shown["error"]) == (503, code)
+    assert shown["hint"].startswith("Nothing was done") == (code == "unavailable")
 
 
 @pytest.mark.parametrize("query", ["page=x", "page=1&pageSize=1e3", "page=" + "9" * 30, "pageSize=%00", "page=1.5"])
