@@ -3,8 +3,10 @@
 import pytest
 
 from tomada.errors import BadInput
-from tomada.instances.clock import ADVANCE_MAX_S, advance_clock, read_clock
+from tomada.instances.billing import cycle_end_ms
+from tomada.instances.clock import ADVANCE_MAX_S, AHEAD_MAX_S, advance_clock, read_clock
 from tomada.postgres.pool import Pool
+from tomada.wire.replies import iso
 
 
 async def test_it_moves_the_lifecycle_and_nothing_else(pool: Pool) -> None:
@@ -25,3 +27,18 @@ async def test_it_never_goes_back_nor_beyond_its_bound(pool: Pool, seconds: int)
     with pytest.raises(BadInput):
         await advance_clock(pool, seconds)
     assert (await read_clock(pool)).offset_s == 0
+
+
+async def test_many_steps_do_not_leave_the_calendar(pool: Pool) -> None:
+    """Dates end with the year 9999; the clock stops long before, says so, and stays where it was."""
+    left_s = AHEAD_MAX_S
+    while left_s:
+        step_s = min(left_s, ADVANCE_MAX_S)
+        await advance_clock(pool, step_s)
+        left_s -= step_s
+    with pytest.raises(BadInput, match="ahead"):
+        await advance_clock(pool, 1)
+    reading = await read_clock(pool)
+    assert reading.offset_s == AHEAD_MAX_S
+    assert iso(reading.now_ms).startswith("21")
+    assert cycle_end_ms(reading.now_ms, "America/Sao_Paulo") > reading.now_ms
