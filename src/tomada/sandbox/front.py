@@ -83,6 +83,8 @@ class Front:
             wanted = msgspec.json.decode(body, type=Advance)
         except msgspec.DecodeError as error:
             return _json(400, msgspec.json.encode({"error": re.sub(r" - at `\$.?(\w*)`", r": \1", str(error))}))
+        except RecursionError:
+            return _json(400, b'{"error": "The body is nested too deeply"}')
         return _json(200, msgspec.json.encode(await self._advance_clock(wanted.advanceSeconds)))
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from litestar import Litestar
 
-from tests.integration.wire.client import Client
+from tests.integration.wire.client import JSON, Client
 from tomada.sandbox.front import Front
 from tomada.wire.failing import EXCEPTION_HANDLERS
 from tomada.wire.server import serving
@@ -43,3 +43,27 @@ async def test_passed_on_as_it_came(client: Client, host: str) -> None:
     """Path and query reach the sandbox unchanged, whatever the header Host says."""
     answer = await client.raw(f"GET /sandbox/a%2Bb+c?d=e%20f+g HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert (answer.status, answer.body) == (200, b"b'/sandbox/a%2Bb+c' b'd=e%20f+g'")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"advanceSeconds": "1"}',
+        b"\xff",
+        b'{"advanceSeconds": 1, "x": ' + b"[" * 60_000,
+        b'{"x": ' + b'{"x": ' * 60_000,
+    ],
+)
+async def test_clock_that_is_not_understood(client: Client, body: bytes) -> None:
+    """Whatever is no number of seconds is 400, be it nested without end."""
+    answer = await client.call("POST", "/sandbox/clock", body=body, headers=JSON)
+    assert answer.status == 400
+    assert answer.json()["error"]
+
+
+async def test_clock(client: Client) -> None:
+    """The clock is read and moved here, not in the sandbox's process."""
+    assert (await client.call("GET", "/sandbox/clock")).json() == 0
+    assert (await client.call("POST", "/sandbox/clock", json={"advanceSeconds": 5, "x": [[]]})).json() == 5
