@@ -8,7 +8,7 @@ where absolute figures do not. The receiver counts; a phase fails if it did not 
 
     bulk       events/s recorded, and delivered from a backlog, beside the bare client; CPU and transactions per event
     company    CPU of a callback from its recording to its settlement, when 1, 8 and 64 instances have one at a time
-    latency    from commit to the receiver's first byte, at 100/s and 1,000/s for `--seconds` each: p50, p99, p99.9
+    latency    W9: from commit to the receiver's first byte, at 100/s and 1,000/s for `--seconds` each: p50, p99, p99.9
     neighbour  100 destinations, all well, and with one of them hanging, in turns: what the other 99 get. p99 at 300/s;
                and deliveries/s from a backlog, all busy. The promise: <= 2 times the p99, >= 0.9 of the rate
     backlog    100,000 events that waited while the receiver was down

@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=1,
             le=200,
             description="Sessions in one machine process; 1 = a dedicated machine. An abort() of the engine takes one "
-            "machine down for a few seconds: 50 keeps that small and the 80 MB of an empty process shared.",
+            "machine down for a few seconds: 50 keeps that small and the 54 MB of an empty process shared.",
         ),
     ] = 50
     send_delay_s: Annotated[

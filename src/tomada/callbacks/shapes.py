@@ -1,6 +1,6 @@
 """The bodies of the six callbacks (and presence), as pure functions; key names, order and types are the wire's.
 
-docs/callbacks.md ("Bodies") shows them. Rules that hold everywhere:
+Rules that hold everywhere:
 
 - What is absent has no key: receivers decide by the presence of `text`, `image`, ... (exactly one content key).
 - Times are integers in milliseconds under the name `momment`, with two m's.

@@ -2,7 +2,7 @@
 
 The wire must show instance tokens again (list, create), so hashes alone are not enough. Tokens are random and long, so
 one SHA-256 is enough to look them up; a stolen database without the key file shows none of them. The key is a file of
-32 bytes in the data directory (mode 0600), or comes from TOMADA_SECRET_KEY when several nodes share one database.
+32 bytes in the data directory (mode 0600), or comes from TOMADA_SECRET_KEY where no secret may lie on a disk.
 """
 
 import contextlib

@@ -62,7 +62,7 @@ async def test_fault_8_no_bot_tag(watched: Watched) -> None:
         assert not [node for node in sent if node.children("bot")]
 
 
-async def test_fault_11_the_loss_window(watched: Watched) -> None:
+async def test_s4_fault_11_the_loss_window(watched: Watched) -> None:
     """How long after WhatsApp was told of a message's arrival does it stand in the journal? docs/engine.md prints it.
 
     Measured from outside, as the time at which the host has read the event, so it is an upper bound.
