@@ -1,8 +1,9 @@
 """When a billing cycle ends: the first instant of the next month in the operator's time zone.
 
-All instances subscribed from the first to the last day of a month share one invoice (the partner page; docs/lifecycle.md),
-so a cycle is a calendar month and nothing is pro rata. A month is a local thing: it may be an hour shorter or longer, and
-in some zones its first midnight does not exist; then the cycle ends at the first instant that does.
+All instances subscribed from the first to the last day of a month share one invoice (the partner page; see
+docs/lifecycle.md), so a cycle is a calendar month and nothing is pro rata. A month is a local thing: it may be an hour
+shorter or longer, and in some zones its first midnight does not exist; then the cycle ends at the first instant there
+is.
 """
 
 from datetime import UTC, datetime
