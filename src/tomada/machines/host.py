@@ -123,7 +123,7 @@ class Host:
         self._before_opening = opening
         self._orderly = backoff.Pace(self.settings.orderly_burst)
         self._recovery = backoff.Pace()
-        self._openings = self._recoveries = self._restarts_of_gone = 0
+        self._openings = self._recoveries = self._restarts_of_gone = self._last_occurrence = 0
         self._telling: dict[str, list[asyncio.Task[None]]] = {}  # instance -> the journals of earlier lives to be told
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -378,13 +378,18 @@ class Host:
                 poisoned = Poisoned(now_ms, told.instance_id, told.journal, kind, told.event)
                 self.folders.put_aside(slot, poisoned)
 
-        occurrence = told.journal if told.journal is not None else self.clock.now_ms()  # one for all tries
+        occurrence = told.journal if told.journal is not None else self._next_occurrence()  # one for all tries
         return Work(
             run=lambda: self._pass_on(told, occurrence, epoch),
             put_aside=put_aside,
             done=told.done,
             label=f"{type(told.event).__name__} {told.journal}",
         )
+
+    def _next_occurrence(self) -> int:
+        """For what is in no journal: the time, but never the same number twice."""
+        self._last_occurrence = max(self._last_occurrence + 1, self.clock.now_ms())
+        return self._last_occurrence
 
     async def _pass_on(self, told: Told, occurrence: int, epoch: int | None) -> None:
         if epoch is None or await store.is_machine(self._database, told.instance_id, epoch):

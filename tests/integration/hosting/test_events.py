@@ -10,6 +10,7 @@ import pytest
 from tests.integration.hosting.hosting import Hosting, until
 from tomada.engine import port
 from tomada.errors import DatabaseUnavailable
+from tomada.kit.clock import SystemClock
 from tomada.machines import lanes, machine
 from tomada.machines.slots import Poisoned
 
@@ -136,6 +137,27 @@ async def test_the_database_away_delays_everything_and_loses_nothing(hosting: Ho
     hosting.events.fail = lambda _event: None
     await until(lambda: hosting.events.texts("a") == [f"m{number}" for number in range(20)])
     await until(lambda: hosting.journals() == 0)
+
+
+class _Still(SystemClock):
+    """It is always the same millisecond."""
+
+    def now_ms(self) -> int:
+        return 1_800_000_000_000
+
+
+async def test_two_occurrences_of_one_millisecond_have_two_numbers(hosting: Hosting) -> None:
+    """A contact comes online and types at once: with one number the second counted as known and was not told."""
+    hosting.host.clock = _Still()
+    await hosting.instance("a", "connected")
+    await hosting.host.start()
+    await hosting.connected("a")
+    for status in ("AVAILABLE", "COMPOSING"):
+        await hosting.order("a", f'!event {{"type":"chat_presence","chat":"55","status":"{status}"}}')
+
+    await until(lambda: hosting.events.kinds("a").count("ChatPresence") == 2)
+    numbers = [number for _owner, _event, number in hosting.events.all]
+    assert len(set(numbers)) == len(numbers)
 
 
 async def test_one_occurrence_keeps_its_number_over_all_tries(hosting: Hosting) -> None:
