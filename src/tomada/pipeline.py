@@ -40,6 +40,7 @@ _ENDS: dict[type[port.EngineEvent], str] = {
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
+WA_ID_LENGTH_MAX = 128  # the engine's are 22
 REMEMBERED_MAX = 10_000  # of each kind, over all instances; some 2 MB
 
 # (instance id, chat, WhatsApp id) -> who wrote that message and its text, if it was received here.
@@ -196,8 +197,9 @@ class Pipeline:
     async def _ours(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
         """WhatsApp's id -> ours, for those of these that were sent here."""
         known = {wa_id: ours for wa_id in wa_ids if (ours := self._sent_ids.get((instance_id, wa_id)))}
-        if len(known) < len(wa_ids):
-            known |= await self._messages.message_ids(instance_id, wa_ids)
+        unknown = tuple(wa_id for wa_id in wa_ids if wa_id not in known and _may_be_ours(wa_id))
+        if unknown:
+            known |= await self._messages.message_ids(instance_id, unknown)
         return known
 
     async def _tell_failure(self, message: Outgoing, error: str) -> None:
@@ -227,6 +229,11 @@ class Pipeline:
             if facts.connected_phone:
                 _remember(self._facts, instance_id, facts)
         return facts
+
+
+def _may_be_ours(wa_id: str) -> bool:
+    """Contacts quote and edit under any id they like; PostgreSQL refuses to look for one with a NUL."""
+    return len(wa_id) <= WA_ID_LENGTH_MAX and "\0" not in wa_id
 
 
 def _remember(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:

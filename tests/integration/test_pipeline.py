@@ -4,6 +4,8 @@ A machine tells again whatever was not acknowledged, so the copies here come as 
 a pipeline that remembers nothing.
 """
 
+from random import Random  # noqa: TID251 - seeded
+from string import ascii_letters
 from typing import Any
 
 import msgspec
@@ -133,6 +135,28 @@ async def test_what_is_not_the_same_is_two_events(
     await one.handle(instance.id, first, 7)
     await one.handle(instance.id, second, 8)
     assert len(await bodies(pool, instance)) == 2
+
+
+@pytest.mark.parametrize("wa_id", ["\0a", "".join(Random(1).choices(ascii_letters, k=9000))], ids=["nul", "long"])
+async def test_an_id_that_no_row_can_hold_costs_no_event(pool: Pool, instance: Instance, wa_id: str) -> None:
+    """Contacts choose ids: of a message, of what it quotes or edits, of a receipt. It is told, once, and as it came."""
+    ordinary = message("3EB0CC", quoted_wa_id=wa_id)
+    edit = message("3EB0CD", is_edit=True, edited_wa_id=wa_id)
+    receipts = (receipt("read", wa_id, "3EB0CC"), receipt("read", "A", participant=wa_id))
+    told: tuple[port.EngineEvent, ...] = (ordinary, edit, message(wa_id), *receipts)
+    for _ in range(2):
+        for number, event in enumerate(told):
+            await pipeline(pool).handle(instance.id, copy(event), number)
+    quoting, edited, chosen, status, _ = await bodies(pool, instance)
+    assert quoting["referenceMessageId"] == edited["messageId"] == chosen["messageId"] == wa_id
+    assert status["ids"] == [wa_id, "3EB0CC"]
+
+
+async def test_two_ids_that_no_row_can_hold_are_two_events(pool: Pool, instance: Instance) -> None:
+    """What stands for them in the dedupe key tells them apart."""
+    for number, wa_id in enumerate(("\0a", "\0b", "x" * 9000, "x" * 9001)):
+        await pipeline(pool).handle(instance.id, message(wa_id), number)
+    assert len(await bodies(pool, instance)) == 4
 
 
 async def test_a_send_told_again_is_settled_once_and_loses_no_callback(pool: Pool, instance: Instance) -> None:

@@ -4,6 +4,9 @@ The dedupe key says what the event *is*, so that telling it twice (a redelivered
 a retried transaction) records it once. What has no identity of its own (connected, disconnected, presence) takes the
 `occurrence` of its caller: anything that is the same when told again and different when it happens again, such as the
 machine's journal number.
+
+Parts of a key are chosen by contacts. One that no row can hold (a NUL in it, too long for the index) is kept as its
+hash; a reply to such a message does not find it.
 """
 
 import hashlib
@@ -13,6 +16,8 @@ from tomada.callbacks import shapes
 from tomada.callbacks.shapes import Body, Facts
 from tomada.callbacks.types import NewEvent, Target
 from tomada.engine.port import ChatPresence, Connected, MessageReceived, ReceiptReceived, Text
+
+DEDUPE_KEY_BYTES_MAX = 500  # PostgreSQL's index takes 2,700
 
 
 def received(
@@ -90,4 +95,12 @@ def presence_chat(facts: Facts, event: ChatPresence, occurrence: str) -> NewEven
 
 
 def _event(facts: Facts, target: Target, body: Body, dedupe_key: str) -> NewEvent:
-    return NewEvent(facts.instance_id, target, body["type"], shapes.encode(body), dedupe_key)
+    return NewEvent(facts.instance_id, target, body["type"], shapes.encode(body), _keepable(dedupe_key))
+
+
+def _keepable(dedupe_key: str) -> str:
+    encoded = dedupe_key.encode()
+    if len(encoded) <= DEDUPE_KEY_BYTES_MAX and b"\0" not in encoded:
+        return dedupe_key
+    kind = dedupe_key.partition(":")[0]
+    return f"{kind}:{hashlib.sha256(encoded).hexdigest()}"
