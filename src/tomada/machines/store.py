@@ -97,8 +97,9 @@ async def save(database: Database, instance_id: str, epoch: int, state: SessionS
 
 
 def row_of(state: SessionState) -> tuple[object, ...]:
-    """The part of a state that the table keeps, in the order of COLUMNS."""
-    return tuple(getattr(state, name) for name in COLUMNS)
+    """The part of a state that the table keeps, in the order of COLUMNS; texts without NUL, which it would refuse."""
+    values = (getattr(state, name) for name in COLUMNS)
+    return tuple(value.replace("\0", "") if isinstance(value, str) else value for value in values)
 
 
 def _session(row: Any) -> StoredSession:

@@ -1,8 +1,10 @@
 """What a host that starts reads of a session: above all, of which machine the session is."""
 
+import msgspec
 import pytest
 
 from tomada.machines import store
+from tomada.machines.session_state import SessionState
 from tomada.postgres.pool import Pool
 
 ACCOUNT = """
@@ -35,3 +37,19 @@ async def test_a_session_is_of_the_machine_from_before_the_end(
     read = await store.read_one(pool, "I")
     assert read is not None
     assert read.epoch == machine_epoch
+
+
+async def test_a_name_with_a_nul_is_written_without_it(pool: Pool) -> None:
+    """The account's owner chooses it; a row that is refused for it would leave the session unpaired after a restart."""
+    await pool.execute(ACCOUNT)
+    await pool.execute(INSTANCE, "active", 1)
+    state = SessionState(
+        wanted=True, condition="banned", reason="\0why", phone="55\0", lid="9\0", push_name="A\0na", platform="\0"
+    )
+
+    await store.save(pool, "I", 1, state)
+
+    read = await store.read_one(pool, "I")
+    assert read is not None
+    named = msgspec.structs.replace(state, reason="why", phone="55", lid="9", push_name="Ana", platform="")
+    assert read.state == named
