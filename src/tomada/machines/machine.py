@@ -295,20 +295,20 @@ class Machine:
 
     def _tell(self, happened: protocol.Happened, size: int) -> None:
         number = happened.journal
-        if number is not None and not self._ledger.told(number):
+        if number is not None and not self._ledger.told(number, again=not self.ready):
             self._count(-1, -size)
-            return  # we still work on it since an earlier life of this machine
+            self._acknowledge_up_to(self._ledger.to_acknowledge())
+            return  # an earlier life of this machine told it: it is done, or we still work on it
 
         def done() -> None:
             self._count(-1, -size)
             if number is not None:
-                self._done(number)
+                self._acknowledge_up_to(self._ledger.done(number))
 
         self._on_told(self, Told(happened.instance_id, happened.event, number, not self.ready, done))
 
-    def _done(self, number: int) -> None:
+    def _acknowledge_up_to(self, up_to: int | None) -> None:
         """Acknowledge as far as possible, at most once per turn of the loop."""
-        up_to = self._ledger.done(number)
         if up_to is None:
             return
         if self._acknowledge is None:

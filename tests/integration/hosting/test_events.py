@@ -53,6 +53,43 @@ async def test_what_is_not_handled_is_not_acknowledged_and_told_again(hosting: H
     assert len(numbers) == 50  # what was under way was not queued a second time
 
 
+@pytest.mark.parametrize("down", [False, True], ids=["under way", "done while it is down"])
+async def test_what_is_done_is_not_done_again_for_a_new_machine(hosting: Hosting, down: bool) -> None:
+    """Done, but behind another's event that was not: told again later, a failure gave back what another machine had."""
+    for name in ("a", "b", "c"):
+        await hosting.instance(name, "connected")
+    await hosting.host.start()
+    await hosting.connected("a", "b", "c")
+    hosted = [session for session in hosting.host.all_sessions() if session.machine is hosting.host.machines[0]]
+    stuck, other = (session.instance_id for session in hosted)
+    gate = asyncio.Event()
+
+    async def slow(instance_id: str, event: port.EngineEvent, number: int) -> None:
+        if instance_id == stuck and isinstance(event, port.MessageReceived):
+            await gate.wait()
+        await hosting.events(instance_id, event, number)
+
+    hosting.host._on_event = slow
+    await hosting.order(stuck, "!tell 1")
+    await hosting.order(other, "!tell 1")
+    await until(lambda: hosting.events.texts(other) == ["m0"])
+
+    if down:
+        hosting.behave("machine-0", "exit")
+    os.kill(hosting.pid_of(stuck), signal.SIGKILL)
+    await until(lambda: hosting.host.machines[0].restarts >= (2 if down else 1))
+    if down:
+        gate.set()
+        await until(lambda: hosting.events.texts(stuck) == ["m0"])
+        hosting.behave("machine-0", "well")
+    await until(lambda: hosting.host.machines[0].ready)
+    gate.set()
+
+    await until(lambda: hosting.journals() == 0)
+    told = [owner for owner, event, _ in hosting.events.all if isinstance(event, port.MessageReceived)]
+    assert sorted(told) == sorted([stuck, other])
+
+
 async def test_a_killed_hosts_journals_are_told_before_any_session_opens(hosting: Hosting) -> None:
     """A slot with a journal is started though no session needs it, and what it tells is committed before openings."""
     await hosting.instance("a", "connected")

@@ -25,10 +25,37 @@ def test_a_new_machine_tells_again_what_is_under_way() -> None:
     assert ledger.done(1) == 1
     ledger.machine_started()
 
-    assert ledger.told(1)  # the acknowledgement was lost with the old process
-    assert not ledger.told(2)
+    assert not ledger.told(1, again=True)  # the acknowledgement was lost with the old process
+    assert not ledger.told(2, again=True)
+    assert ledger.to_acknowledge() == 1
+    assert ledger.done(2) == 2
+
+
+def test_what_is_done_stays_done_for_a_new_machine() -> None:
+    """Behind one that was not done nothing was acknowledged; the new process is told as soon as it asks."""
+    ledger = Ledger()
+    for number in (1, 2, 3):
+        assert ledger.told(number)
     assert ledger.done(2) is None
+    ledger.machine_started()
+
+    assert [ledger.told(number, again=True) for number in (1, 2, 3)] == [False, False, False]
     assert ledger.done(1) == 2
+    ledger.machine_started()
+    assert [ledger.told(number, again=True) for number in (1, 2, 3)] == [False, False, False]
+    assert ledger.to_acknowledge() == 2
+    assert len(ledger) == 1
+
+
+def test_what_is_new_is_work_whatever_its_number() -> None:
+    """A journal that somebody removed may begin with smaller numbers than those that are done."""
+    ledger = Ledger()
+    ledger.told(5)
+    assert ledger.done(5) == 5
+    ledger.machine_started()
+
+    assert ledger.told(3)
+    assert ledger.done(3) == 3
 
 
 def test_what_the_old_machine_told_is_not_acknowledged_to_the_new_one() -> None:
