@@ -18,7 +18,6 @@ from tomada.kit.sealing import Sealer, token_hash
 
 NAME_LENGTH_MAX = 255
 MESSAGE_LENGTH_MAX = 4096
-URL_LENGTH_MAX = 2048
 
 _REFUSED = {
     "instances": "Your account may not have more instances",
@@ -60,11 +59,11 @@ def checked_name(value: str, field: str = "name") -> str:
 
 
 def checked_url(value: str | None, check_url: CheckUrl) -> str | None:
-    """A callback URL as it is stored: untouched, or None for an empty one. Raises BadAddress, BadInput."""
+    """A callback URL as it is stored: untouched, or None for an empty one. Raises BadAddress."""
     if value is None or not value.strip():
         return None
     try:
-        check_url(_bounded(value, "URL", URL_LENGTH_MAX))
+        check_url(value)
     except AddressRefused as refused:
         raise BadAddress(str(refused)) from None
     return value

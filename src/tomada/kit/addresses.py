@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-URL_CHARACTERS_MAX = 2048
+URL_BYTES_MAX = 2048  # PostgreSQL's index of an instance's URLs takes 2704, the instance's id included
 OPEN_LOW_PORTS = (80, 443)  # below 1024 only these; above it everything is somebody's web server
 
 _IPv4 = ipaddress.IPv4Network
@@ -127,15 +127,14 @@ def destination(url: str) -> str:
 
 def check_url(url: str, rules: AddressRules) -> None:
     """Raises AddressRefused with words for a person unless `url` may be saved and called."""
-    problem = _problem(url, rules)
+    too_long = len(url.encode(errors="surrogatepass")) > URL_BYTES_MAX
+    problem = f"it is longer than {URL_BYTES_MAX} bytes" if too_long else _problem(url, rules)
     if problem:
         raise AddressRefused(f"This URL cannot be called: {problem}")
 
 
 @functools.lru_cache(maxsize=8192)
 def _problem(url: str, rules: AddressRules) -> str | None:
-    if len(url) > URL_CHARACTERS_MAX:
-        return f"it is longer than {URL_CHARACTERS_MAX} characters"
     if not _BARE_TEXT.match(url):
         return "it is empty, or has spaces, control characters or backslashes"
     try:

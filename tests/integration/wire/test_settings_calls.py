@@ -7,6 +7,7 @@ import pytest
 from tests.integration.wire.conftest import Wire
 
 URL = "https://hooks.example.com.br/in/%7Bx%7D?a=1&b=2"
+TOO_LONG_IN_BYTES = "https://a.example/" + "\u6f22" * 700
 
 
 async def _me(wire: Wire, path: str) -> dict[str, Any]:
@@ -40,7 +41,9 @@ async def test_update_webhook(wire: Wire, call: str, field: str) -> None:
         assert await _me(wire, path) == before
 
 
-@pytest.mark.parametrize("value", ["nonsense", "http://plain.example.com/", "https://10.0.0.1/", 5, ["https://a.b/"]])
+@pytest.mark.parametrize(
+    "value", ["nonsense", "http://plain.example.com/", "https://10.0.0.1/", 5, ["https://a.b/"], TOO_LONG_IN_BYTES]
+)
 async def test_update_webhook_refuses(wire: Wire, value: object) -> None:
     """A URL that may not be called is a 400, and the old one stays."""
     path = await wire.instance(await wire.account(), receivedCallbackUrl=URL)

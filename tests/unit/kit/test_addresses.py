@@ -60,6 +60,17 @@ def test_ordinary_urls_can_be_saved(url: str) -> None:
     check_url(url, CLOSED)
 
 
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u6f22", "\U0001f600"])
+def test_a_url_is_bounded_in_bytes(letter: str) -> None:
+    """As PostgreSQL's index on the URLs of an instance is, which takes 2704 bytes."""
+    start = "https://example.com/"
+    room = 2048 - len(start)
+    fitting = start + letter * (room // len(letter.encode()))
+    check_url(fitting, CLOSED)
+    with pytest.raises(AddressRefused, match="longer than 2048 bytes"):
+        check_url(fitting + letter, CLOSED)
+
+
 def test_what_a_self_hoster_opens() -> None:
     """Own networks and plain http; metadata services and multicast stay shut."""
     for address in ("127.0.0.1", "::1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "100.64.1.1", "fd12::1"):
