@@ -29,11 +29,26 @@ class Outgoing(msgspec.Struct, frozen=True):
     settled_ms: int | None = None
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A message that waits, as a page of the queue shows it. `message` None: the page's room for texts was used up."""
+
+    number: int
+    zaap_id: str
+    message_id: str
+    chat: str
+    message: str | None
+    delay_s: float | None
+    typing_s: float
+    created_ms: int
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A message was claimed. `behind`: the next one of its instance at that moment, if one was queued."""
 
     behind: Outgoing | None
 
+
+PAGE_BYTES = 4 << 20  # of texts; the one that goes beyond it is the last that a page shows
 
 DELETED_WORDS = "The instance was deleted before this message was sent"
 
@@ -117,11 +132,19 @@ _BY_WA_IDS = "select wa_id, message_id from outgoing_message where instance_id =
 
 _BY_MESSAGE_ID = f"select {_COLUMNS} from outgoing_message where instance_id = $1 and message_id = $2"
 
-_PAGE = f"""
-select {_COLUMNS} from outgoing_message m
-where instance_id = $1 and state in ('queued', 'sending') and number > $3
-  and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
-order by number limit $4
+_PAGE = """
+select number, zaap_id, message_id, chat,
+    case when coalesce(sum(octet_length(content->>'message')) over before, 0) < $6 then content->>'message' end
+        as message,
+    delay_s, coalesce((content->>'typing_s')::float8, 0) as typing_s, created_ms
+from (
+    select * from outgoing_message
+    where instance_id = $1 and state in ('queued', 'sending') and number > $3
+      and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
+    order by number offset $4 limit $5
+) m
+window before as (order by number rows between unbounded preceding and 1 preceding)
+order by number
 """
 
 _COUNT = """
@@ -210,10 +233,12 @@ class MessageStore:
         row = await self._pool.fetchrow(_BY_MESSAGE_ID, instance_id, message_id)
         return _outgoing(row) if row else None
 
-    async def page(self, account_id: str, instance_id: str, after_number: int, size: int) -> list[Outgoing]:
-        """Waiting messages in order, after a number."""
-        rows = await self._pool.fetch(_PAGE, instance_id, account_id, after_number, size)
-        return [_outgoing(row) for row in rows]
+    async def page(
+        self, account_id: str, instance_id: str, size: int, *, after_number: int = 0, skip: int = 0
+    ) -> list[Listed]:
+        """Waiting messages in order, after a number, without the first `skip`; texts up to PAGE_BYTES in all."""
+        rows = await self._pool.fetch(_PAGE, instance_id, account_id, after_number, skip, size, PAGE_BYTES)
+        return [Listed(**dict(row)) for row in rows]
 
     async def count(self, account_id: str, instance_id: str) -> int:
         """How many messages wait."""

@@ -12,7 +12,7 @@ from tomada.instances.create import CheckUrl
 from tomada.instances.store import InstanceStore
 from tomada.kit.sealing import Sealer
 from tomada.messages.accept import Accepted
-from tomada.messages.store import Outgoing
+from tomada.messages.store import Listed
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.pool import Pool
 from tomada.wire.failed_logins import FailedLogins
@@ -61,8 +61,10 @@ class Messages(Protocol):
 class Queue(Protocol):
     """The messages that wait; see messages.store.MessageStore."""
 
-    async def page(self, account_id: str, instance_id: str, after_number: int, size: int) -> list[Outgoing]:
-        """Waiting messages in order, after a number."""
+    async def page(
+        self, account_id: str, instance_id: str, size: int, *, after_number: int = 0, skip: int = 0
+    ) -> list[Listed]:
+        """Waiting messages in order, after a number, without the first `skip`; texts as far as there is room."""
 
     async def count(self, account_id: str, instance_id: str) -> int:
         """How many wait."""

@@ -1,7 +1,13 @@
-"""The queue of messages that wait to be sent, in the wire's two listings, and taking messages out of it."""
+"""The queue of messages that wait to be sent, in the wire's two listings, and taking messages out of it.
+
+A thousand texts may wait, of a megabyte each, so a page has room for some megabytes of them (messages/store.py). Where
+that ends, so does a page of the listing that says whether there is more; of the old one, whose clients count by
+`pageSize` and take a short page for the last, what remains is listed without its text.
+"""
 
 import base64
 import binascii
+import itertools
 from typing import Any
 
 import msgspec
@@ -9,9 +15,8 @@ from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from tomada.engine.port import Content
 from tomada.errors import BadInput
-from tomada.messages.store import Outgoing
+from tomada.messages.store import Listed
 from tomada.wire.bodies import QueuePageBody
 from tomada.wire.credentials import instance_of
 from tomada.wire.openapi import operation
@@ -68,9 +73,9 @@ async def old_listing(request: AnyRequest) -> OldListing:
     """The waiting messages, by page and pageSize."""
     page = number_of(request, "page", 1, _OLD_PAGE_SIZE_MAX)
     size = number_of(request, "pageSize", PAGE_SIZE_DEFAULT, _OLD_PAGE_SIZE_MAX)
-    wanted = min(page * size, _OLD_PAGE_SIZE_MAX + size)  # the queue itself is bounded
-    messages = await _waiting(request, 0, wanted)
-    return OldListing(_items(request, messages[(page - 1) * size : page * size]))
+    instance = instance_of(request)
+    messages = await ports_of(request).queue.page(instance.account_id, instance.id, size, skip=(page - 1) * size)
+    return OldListing(_items(request, messages))
 
 
 @post("/queue", status_code=200, operation_class=operation(QueuePageBody, required=False), tags=_TAGS)
@@ -78,9 +83,11 @@ async def listing(request: AnyRequest) -> Listing:
     """The waiting messages, in pages of at most 30."""
     body = await read_optional_body(request, QueuePageBody)
     size = max(1, min(body.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX))
-    messages = await _waiting(request, _after(body.paging_state), size + 1)
-    more = len(messages) > size
-    shown = messages[:size]
+    instance = instance_of(request)
+    after = _after(body.paging_state)
+    messages = await ports_of(request).queue.page(instance.account_id, instance.id, size + 1, after_number=after)
+    shown = list(itertools.takewhile(lambda message: message.message is not None, messages[:size]))
+    more = len(messages) > len(shown)
     return Listing(_items(request, shown), _state(shown[-1].number) if more else None, more)
 
 
@@ -109,26 +116,21 @@ async def remove(request: AnyRequest, zaap_id: FromPath[str]) -> dict[str, bool]
     return {"value": bool(removed)}
 
 
-async def _waiting(request: AnyRequest, after_number: int, size: int) -> list[Outgoing]:
+def _items(request: AnyRequest, messages: list[Listed]) -> list[Item]:
     instance = instance_of(request)
-    return await ports_of(request).queue.page(instance.account_id, instance.id, after_number, size)
+    return [_item(message, instance.id, instance.state == "trial") for message in messages]
 
 
-def _items(request: AnyRequest, messages: list[Outgoing]) -> list[Item]:
-    is_trial = instance_of(request).state == "trial"
-    return [_item(message, is_trial) for message in messages]
-
-
-def _item(message: Outgoing, is_trial: bool) -> Item:
+def _item(message: Listed, instance_id: str, is_trial: bool) -> Item:
     return Item(
         id=message.zaap_id,
         zaap_id=message.zaap_id,
         message_id=message.message_id,
-        instance_id=message.instance_id,
+        instance_id=instance_id,
         phone=message.chat,
-        message=_shown(message.content),
+        message=message.message or "",
         delay_message=_DEFAULT_DELAY if message.delay_s is None else _plain(message.delay_s),
-        delay_typing=_plain(message.content.typing_s),
+        delay_typing=_plain(message.typing_s),
         is_trial=is_trial,
         created=message.created_ms,
         created_at=iso(message.created_ms),
@@ -139,10 +141,6 @@ def _plain(delay_s: float) -> int | float:
     """Without a fraction where there is none: clients read these fields as whole numbers."""
     whole = int(delay_s)
     return whole if whole == delay_s else delay_s
-
-
-def _shown(content: Content) -> str:
-    return content.message
 
 
 def _state(number: int) -> str:

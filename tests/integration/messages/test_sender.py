@@ -12,6 +12,7 @@ import pytest
 
 from tomada.engine.port import Content, EngineRefused, MessageTooLarge, Text
 from tomada.errors import QueueFull, SubscriptionNeeded
+from tomada.messages import store
 from tomada.messages.accept import Accepted, accept
 from tomada.messages.sender import ATTEMPTS_MAX, SWEEP_S, Sender
 from tomada.messages.store import Claim, MessageStore, Outgoing
@@ -343,3 +344,23 @@ async def test_a_new_machine_s_messages_do_not_leave_through_the_old_one(queue: 
 
     assert await queue.machine.next() == (waits.zaap_id, "for the new one")
     await queue.tell_sent(waits.zaap_id)
+
+
+async def test_a_page_of_the_queue_is_bounded_in_bytes(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that goes beyond the bound is the last one shown; the rest are listed without theirs."""
+    queue.machine.up = False
+    for letter in "a\u00e9\u6f22z":
+        await queue.accept(letter * 10)
+
+    async def texts(size: int, **place: int) -> list[str | None]:
+        return [listed.message for listed in await queue.store.page(ACCOUNT, INSTANCE, size, **place)]
+
+    assert await texts(10) == ["a" * 10, "\u00e9" * 10, "\u6f22" * 10, "z" * 10]
+    monkeypatch.setattr(store, "PAGE_BYTES", 30)
+    assert await texts(10) == ["a" * 10, "\u00e9" * 10, None, None]
+    assert await texts(2, skip=1) == ["\u00e9" * 10, "\u6f22" * 10]
+    second = (await queue.store.page(ACCOUNT, INSTANCE, 2))[1]
+    assert await texts(2, after_number=second.number) == ["\u6f22" * 10, None]
+    monkeypatch.setattr(store, "PAGE_BYTES", 1)
+    assert await texts(1, skip=3) == ["z" * 10]
+    assert await queue.store.page("another", INSTANCE, 10) == []

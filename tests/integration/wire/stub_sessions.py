@@ -7,7 +7,7 @@ import msgspec
 from tomada.engine.port import Content
 from tomada.kit import ids
 from tomada.messages.accept import Accepted
-from tomada.messages.store import Outgoing
+from tomada.messages.store import Listed, Outgoing
 from tomada.wire.ports import SessionStatus
 
 QR_TEXT = "2@" + "q1W2e3R4" * 25 + ",c2FtcGxl,a2V5,aWRlbnRpdHk="
@@ -67,6 +67,7 @@ class StubMessages:
         """Forget everything."""
         self.rows: list[tuple[str, Outgoing]] = []
         self.fails: Exception | None = None
+        self.texts_max = 1000
 
     async def accept(self, instance_id: str, chat: str, content: Content, delay_s: float | None) -> Accepted:
         """Keep it."""
@@ -89,9 +90,24 @@ class StubMessages:
         self.rows.append((instance_id, row))
         return accepted
 
-    async def page(self, _account_id: str, instance_id: str, after_number: int, size: int) -> list[Outgoing]:
-        """In order."""
-        return [row for owner, row in self.rows if owner == instance_id and row.number > after_number][:size]
+    async def page(
+        self, _account_id: str, instance_id: str, size: int, *, after_number: int = 0, skip: int = 0
+    ) -> list[Listed]:
+        """In order; a page has room for `texts_max` texts."""
+        rows = [row for owner, row in self.rows if owner == instance_id and row.number > after_number]
+        return [
+            Listed(
+                number=row.number,
+                zaap_id=row.zaap_id,
+                message_id=row.message_id,
+                chat=row.chat,
+                message=row.content.message if place < self.texts_max else None,
+                delay_s=row.delay_s,
+                typing_s=row.content.typing_s,
+                created_ms=row.created_ms,
+            )
+            for place, row in enumerate(rows[skip : skip + size])
+        ]
 
     async def count(self, _account_id: str, instance_id: str) -> int:
         """Of this instance."""

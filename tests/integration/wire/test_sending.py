@@ -218,6 +218,26 @@ async def test_queue(wire: Wire) -> None:
     assert (await client.call("GET", f"{path}/queue/count")).json() == {"count": 0}
 
 
+async def test_a_page_of_the_queue_has_room_for_so_many_texts(wire: Wire) -> None:
+    """Where there is no more room, a page ends and says so; one of the old listing goes on without texts."""
+    path = await wire.instance(await wire.account())
+    client = wire.client()
+    for number in range(5):
+        await client.call("POST", f"{path}/send-text", json={"phone": "5511988887777", "message": f"m{number}"})
+    wire.messages.texts_max = 2
+    old = (await client.call("GET", f"{path}/queue?page=1&pageSize=4")).json()["messages"]
+    assert [item["Message"] for item in old] == ["m0", "m1", "", ""]
+    old = (await client.call("GET", f"{path}/queue?page=2&pageSize=4")).json()["messages"]
+    assert [item["Message"] for item in old] == ["m4"]
+    pages: list[list[str]] = []
+    state = None
+    while not pages or state:
+        page = (await client.call("POST", f"{path}/queue", json={"pageSize": 4, "pagingState": state})).json()
+        pages.append([item["Message"] for item in page["messages"]])
+        state = page["pagingState"]
+    assert pages == [["m0", "m1"], ["m2", "m3"], ["m4"]]
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
