@@ -92,7 +92,7 @@ class LifecycleNeighbours:
                     phone=message.chat,
                     zaap_id=message.zaap_id,
                     message_id=message.message_id,
-                    at_ms=message.settled_ms or 0,
+                    at_ms=message.settled_ms,
                     error=messages.DELETED_WORDS,
                 )
                 for message in failed

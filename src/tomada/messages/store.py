@@ -42,6 +42,15 @@ class Listed(msgspec.Struct, frozen=True):
     created_ms: int
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """What is told of a message that will not be sent, because its instance ended."""
+
+    zaap_id: str
+    message_id: str
+    chat: str
+    settled_ms: int
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A message was claimed. `behind`: the next one of its instance at that moment, if one was queued."""
 
@@ -161,16 +170,18 @@ where instance_id = $1 and state = 'queued' and ($3::text is null or zaap_id = $
 returning zaap_id
 """
 
-_FAIL_ALL = f"""
-update outgoing_message set state = 'failed', error = $2, settled_ms = real_now_ms()
-where instance_id = $1 and state in ('queued', 'sending') returning {_COLUMNS}
+_FAIL_ALL = """
+with failed as (
+    update outgoing_message set state = 'failed', error = $2, settled_ms = real_now_ms()
+    where instance_id = $1 and state in ('queued', 'sending') returning number, zaap_id, message_id, chat, settled_ms
+)
+select zaap_id, message_id, chat, settled_ms from failed order by number
 """
 
 
-async def fail_all(connection: Connection, instance_id: str, error: str) -> list[Outgoing]:
+async def fail_all(connection: Connection, instance_id: str, error: str) -> list[Dropped]:
     """In the caller's transaction: nothing of what waits will be sent; returns it in order, to be reported."""
-    failed = [_outgoing(row) for row in await connection.fetch(_FAIL_ALL, instance_id, error)]
-    return sorted(failed, key=lambda message: message.number)
+    return [Dropped(*row) for row in await connection.fetch(_FAIL_ALL, instance_id, error)]
 
 
 _decode_content = msgspec.json.Decoder(Content).decode

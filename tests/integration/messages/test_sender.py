@@ -364,3 +364,17 @@ async def test_a_page_of_the_queue_is_bounded_in_bytes(queue: Queue, monkeypatch
     monkeypatch.setattr(store, "PAGE_BYTES", 1)
     assert await texts(1, skip=3) == ["z" * 10]
     assert await queue.store.page("another", INSTANCE, 10) == []
+
+
+async def test_what_is_told_of_a_queue_that_ends_is_no_text(queue: Queue, pool: Pool) -> None:
+    """All that waits fails, the one under way too; it comes in order, without the texts, which may be a gigabyte."""
+    accepted = [await queue.accept(text) for text in ("under way", "second", "third")]
+    await queue.machine.next()
+    async with pool.acquire() as connection, connection.transaction():
+        dropped = await store.fail_all(connection, INSTANCE, "over")
+        assert await store.fail_all(connection, INSTANCE, "over") == []
+    assert dropped == [
+        store.Dropped(a.zaap_id, a.message_id, "5511999999999", told.settled_ms)
+        for a, told in zip(accepted, dropped, strict=True)
+    ]
+    assert await queue.store.count(ACCOUNT, INSTANCE) == 0
