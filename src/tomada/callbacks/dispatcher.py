@@ -35,6 +35,7 @@ LEASE_S = 15.0
 LEASE_MARGIN_S = 1.0
 POLL_S = 1.0
 BATCH = 32
+BATCH_BYTES = 1 << 20  # of payloads
 BATCH_S = 0.25  # after so long a batch is settled, so that a crash repeats little even of a slow receiver's answers
 TAKE_MAX = 64
 SETTLE_MAX = 64
@@ -161,6 +162,7 @@ class Dispatcher:
                     connection,
                     lanes_max=lanes_max,
                     batch=BATCH,
+                    batch_bytes=BATCH_BYTES,
                     lease_ms=round(self._lease_s * 1000),
                     destination_room=self._places.destination_room(),
                     account_room=self._places.account_room(),

@@ -21,6 +21,7 @@ async def _take_one(pool: Pool, batch: int = 2) -> Lane:
             connection,
             lanes_max=1,
             batch=batch,
+            batch_bytes=1 << 20,
             lease_ms=60_000,
             destination_room={},
             account_room={},

@@ -123,6 +123,7 @@ async def _take_one(pool: Pool) -> Lane:
             connection,
             lanes_max=1,
             batch=8,
+            batch_bytes=1 << 20,
             lease_ms=100,
             destination_room={},
             account_room={},

@@ -20,6 +20,8 @@ from tomada.postgres.pool import Connection
 # Of each lane: what was set aside and is due again, and the next $11 positions; ranges, so that the size of a backlog
 # costs nothing. `seen` comes from the statement's snapshot, as the callbacks do, and not from the locked row, which may
 # be newer; `done_position` is the locked row's, so that what was settled since the snapshot is not sent again.
+# Payloads come until they have reached $12 bytes, and then one more; what follows is taken later. So there are always
+# two: whether a failing head has to give way is found out by sending the next one (sending.py).
 _TAKE = """
 with now as materialized (
     select real_now_ms() as ms, set_config('synchronous_commit', 'off', true) as unsynced
@@ -57,7 +59,10 @@ with now as materialized (
 select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t.seen, t.more,
     coalesce(t.now_ms - t.failing_since_ms, 0) as lane_failing_for_ms, t.token_sealed, t.signing_secret_sealed,
     (select e.id from event e where e.instance_id = t.overtaken[1] and e.number = t.overtaken[2]::bigint) as overtaken,
-    w.position, e.id as event_id, w.event_number, e.payload, e.created_ms, w.attempts,
+    coalesce(sum(octet_length(e.payload)) over but_last, 0) >= $12 as later,
+    w.position, e.id as event_id, w.event_number,
+    case when coalesce(sum(octet_length(e.payload)) over but_last, 0) < $12 then e.payload end as payload,
+    e.created_ms, w.attempts,
     coalesce(t.now_ms - w.failing_since_ms, 0) as failing_for_ms, w.aside_due_ms is not null as aside, w.replay
 from described t
 left join lateral (
@@ -67,6 +72,7 @@ left join lateral (
         and c.position > t.done_position and c.position <= t.done_position + $11
 ) w on true
 left join event e on e.instance_id = w.instance_id and e.number = w.event_number
+window but_last as (partition by t.id order by w.position rows between unbounded preceding and 2 preceding)
 order by t.id, w.position
 """
 _WAITING = len(Waiting.__struct_fields__)  # the last columns, in their order
@@ -86,13 +92,17 @@ async def take(
     *,
     lanes_max: int,
     batch: int,
+    batch_bytes: int,
     lease_ms: int,
     destination_room: Mapping[str, int],
     account_room: Mapping[str, int],
     destination_room_default: int,
     account_room_default: int,
 ) -> list[Lane]:
-    """Take up to `lanes_max` due lanes under a lease, each with up to `batch` events to send in order."""
+    """Take up to `lanes_max` due lanes under a lease, each with up to `batch` events to send in order.
+
+    Fewer where they are large: only one follows that with which they have reached `batch_bytes`.
+    """
     rows = await connection.fetch(
         _TAKE,
         lanes_max,
@@ -106,6 +116,7 @@ async def take(
         account_room_default,
         lease_ms,
         batch,
+        batch_bytes,
     )
     by_lane: dict[int, list[Any]] = {}
     for row in rows:
@@ -123,12 +134,12 @@ def _lane(rows: list[Any]) -> Lane:
         url=first["url"],
         destination=first["destination"],
         seen=first["seen"],
-        more=first["more"],
+        more=first["more"] or rows[-1]["later"],
         failing_for_ms=first["lane_failing_for_ms"],
         overtaken=first["overtaken"],
         token_sealed=first["token_sealed"],
         secrets_sealed=first["signing_secret_sealed"],
-        waiting=tuple(Waiting(*row[-_WAITING:]) for row in rows if row["position"] is not None),
+        waiting=tuple(Waiting(*row[-_WAITING:]) for row in rows if row["position"] is not None and not row["later"]),
     )
 
 
