@@ -1,8 +1,8 @@
 """What an account may look up under /v1: events, attempts, lanes (URLs), dead letters.
 
 Every function takes the account first and shows nothing of others; an instance or event of another account looks like
-one that is not there. Lists come in pages: pass `next` of a page as `cursor` of the next call; None ends. With a filter
-a page of events may hold fewer than asked for, or none, and not be the last.
+one that is not there. Lists come in pages: pass `next` of a page as `cursor` of the next call; None ends. A page may
+hold fewer than asked for, where bodies are large, and with a filter even none, and not be the last.
 """
 
 import msgspec
@@ -169,7 +169,7 @@ async def dead_letters(
     limit = _limit(limit)
     lane, position = _cursor(cursor, 2) or (0, 0)
     async with pool.acquire() as connection:
-        rows = await reading.dead_letters(connection, account_id, instance_id, (lane, position), limit)
+        rows, after_next = await reading.dead_letters(connection, account_id, instance_id, (lane, position), limit)
     content = [
         DeadLetterView(
             event_id=row["event_id"],
@@ -184,7 +184,7 @@ async def dead_letters(
         )
         for row in rows
     ]
-    return DeadLetterPage(content, f"{rows[-1]['lane_id']}.{rows[-1]['position']}" if len(rows) == limit else None)
+    return DeadLetterPage(content, None if after_next is None else f"{after_next[0]}.{after_next[1]}")
 
 
 def _limit(limit: int) -> int:

@@ -57,7 +57,7 @@ class Claim(msgspec.Struct, frozen=True):
     behind: Outgoing | None
 
 
-PAGE_BYTES = 4 << 20  # of texts; the one that goes beyond it is the last that a page shows
+PAGE_BYTES = 4 << 20  # of texts; the one with which they reach it is the last that a page shows
 
 DELETED_WORDS = "The instance was deleted before this message was sent"
 

@@ -1,4 +1,4 @@
-"""A lane whose events are large is taken a few events at a time, and nothing else is different for it."""
+"""Large events are taken of their lane, and shown, a few at a time; nothing else is different for them."""
 
 import pytest
 
@@ -12,10 +12,10 @@ from tests.integration.callbacks.harness import (
     running,
 )
 from tests.receiver import Receiver
-from tomada.callbacks import dispatcher
+from tomada.callbacks import dispatcher, history
 from tomada.callbacks.backoff import Policy
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import taking
+from tomada.callbacks.store import reading, taking
 from tomada.callbacks.types import Lane, NewEvent, Target
 from tomada.postgres.pool import Pool
 
@@ -98,3 +98,32 @@ async def test_a_large_poisonous_head_gives_way(
         await rig.recorder.record([event(instance, "bad"), *(event(instance, number) for number in range(9))])
         await eventually(lambda: len([k for k in keys(receiver.requests()) if k != "bad"]) >= 9)
     assert [k for k in keys(receiver.requests()) if k != "bad"] == [str(number) for number in range(9)]
+
+
+@pytest.mark.parametrize(("bytes_max", "page"), [(1, 1), (120, 2), (121, 3), (1 << 20, 4)])
+async def test_a_page_is_bounded_in_bytes_and_the_next_goes_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, bytes_max: int, page: int
+) -> None:
+    """Of events and of dead letters: nothing is left out, and nothing comes twice."""
+    monkeypatch.setattr(reading, "PAGE_BYTES", bytes_max)
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, "https://a.example/")
+    await Recorder(pool).record([_sized(instance, number, 60) for number in range(1, 8)])
+    await pool.execute(
+        "insert into dead_letter (lane_id, position, instance_id, event_number, account_id, attempts, reason)"
+        " select lane_id, position, instance_id, event_number, $1, 0, 'told so' from callback",
+        account.id,
+    )
+    seen: list[list[int]] = []
+    cursor = None
+    while not seen or cursor:
+        events = await history.history(pool, account.id, instance.id, cursor=cursor, limit=4)
+        seen.append([shown.number for shown in events.content])
+        cursor = events.next
+    assert seen == [list(range(7, 0, -1))[at : at + page] for at in range(0, 7, page)]
+    seen = []
+    while not seen or cursor:
+        letters = await history.dead_letters(pool, account.id, cursor=cursor, limit=4)
+        seen.append([letter.event_number for letter in letters.content])
+        cursor = letters.next
+    assert seen == [list(range(1, 8))[at : at + page] for at in range(0, 7, page)]

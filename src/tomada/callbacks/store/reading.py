@@ -5,6 +5,15 @@ from typing import Any
 from tomada.postgres.pool import Connection
 
 LOOK_EVENTS = 5000
+PAGE_BYTES = 4 << 20  # of payloads; the one with which they reach it is the last of its page
+
+# Of the rows of a page, those that it has room for. `found`: how many there were.
+_WITHIN = """
+select * from (
+    select page.*, count(*) over () as found, coalesce(sum(octet_length(payload)) over before, 0) as bytes_before
+    from ({page}) page window before as (order by {order} rows between unbounded preceding and 1 preceding)
+) p where bytes_before < {bytes_max} order by {order}
+"""
 
 # The instance, if it is the account's; else nothing is read at all.
 _OWN = "(select i.id from instance i where i.account_id = $1 and i.id = $2)"
@@ -15,7 +24,10 @@ select e.number from event e where e.instance_id = {_OWN} and e.number < $3 orde
 """  # noqa: S608 - constants
 
 # Newest first. The state is derived, so it cannot disagree with the rows: waiting beats dead beats delivered.
-_EVENTS = f"""
+_EVENTS = _WITHIN.format(
+    order="number desc",
+    bytes_max="$10",
+    page=f"""
 select * from (
     select e.id, e.number, e.instance_id, e.type, e.payload, e.created_ms,
         case when exists (
@@ -34,7 +46,8 @@ select * from (
     where e.instance_id = {_OWN} and e.number < $3 and e.number > $9 and ($4::text is null or e.type = $4)
         and e.created_ms >= $5 and e.created_ms < $6
 ) x where ($7::text is null or x.state = $7) order by x.number desc limit $8
-"""  # noqa: S608 - constants
+""",  # noqa: S608 - constants
+)
 
 _ATTEMPTS = """
 select a.n, l.url, a.at_ms, a.status, a.duration_ms, a.error
@@ -51,7 +64,10 @@ select l.id, l.url, l.due_ms, l.failing_since_ms, l.disabled_ms, l.disabled_reas
 from lane l where l.account_id = $1 and l.instance_id = $2 order by l.id
 """
 
-_DEAD = """
+_DEAD = _WITHIN.format(
+    order="lane_id, position",
+    bytes_max="$6",
+    page="""
 select d.instance_id, d.event_number, e.id as event_id, e.type, e.payload, l.url, d.attempts, d.died_ms, d.reason,
     d.lane_id, d.position
 from dead_letter d
@@ -59,7 +75,8 @@ join lane l on l.id = d.lane_id
 join event e on e.instance_id = d.instance_id and e.number = d.event_number
 where d.account_id = $1 and ($2::text is null or d.instance_id = $2) and (d.lane_id, d.position) > ($3, $4)
 order by d.lane_id, d.position limit $5
-"""
+""",
+)
 
 _INSTANCE = """
 select i.id, i.account_id, i.token_sealed, a.signing_secret_sealed, s.phone
@@ -82,13 +99,12 @@ async def events(
 ) -> tuple[list[Any], int | None]:
     """Events of an instance, newest first; and what `before_number` is to be next, None at the end.
 
-    At most LOOK_EVENTS are looked at, however few of them are wanted.
+    At most LOOK_EVENTS are looked at, however few of them are wanted, and PAGE_BYTES of payloads fill a page.
     """
     beyond = await connection.fetchval(_STRETCH_END, account_id, instance_id, before_number, LOOK_EVENTS)
-    rows = await connection.fetch(
-        _EVENTS, account_id, instance_id, before_number, type_, since_ms, until_ms, state, limit, beyond or 0
-    )
-    if len(rows) == limit:
+    wanted = (type_, since_ms, until_ms, state, limit, beyond or 0, PAGE_BYTES)
+    rows = await connection.fetch(_EVENTS, account_id, instance_id, before_number, *wanted)
+    if _is_full(rows, limit):
         return rows, rows[-1]["number"]
     return rows, None if beyond is None else beyond + 1
 
@@ -105,9 +121,15 @@ async def lanes(connection: Connection, account_id: str, instance_id: str) -> li
 
 async def dead_letters(
     connection: Connection, account_id: str, instance_id: str | None, after: tuple[int, int], limit: int
-) -> list[Any]:
-    """Dead letters of an account or of one instance, by lane and position."""
-    return await connection.fetch(_DEAD, account_id, instance_id, *after, limit)
+) -> tuple[list[Any], tuple[int, int] | None]:
+    """Dead letters of an account or of one instance, by lane and position; and what `after` is to be next."""
+    rows = await connection.fetch(_DEAD, account_id, instance_id, *after, limit, PAGE_BYTES)
+    return rows, (rows[-1]["lane_id"], rows[-1]["position"]) if _is_full(rows, limit) else None
+
+
+def _is_full(rows: list[Any], limit: int) -> bool:
+    """Whether a page ended because it had no room for more, by number or by bytes."""
+    return len(rows) == limit or (bool(rows) and rows[0]["found"] > len(rows))
 
 
 async def instance(connection: Connection, account_id: str, instance_id: str) -> Any:
