@@ -33,6 +33,7 @@ async def _take_one(connection: Connection) -> Lane:
         connection,
         lanes_max=1,
         batch=4,
+        batch_bytes=1 << 20,
         lease_ms=60_000,
         destination_room={},
         account_room={},

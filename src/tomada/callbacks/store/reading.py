@@ -30,9 +30,8 @@ _EVENTS = _WITHIN.format(
     page=f"""
 select * from (
     select e.id, e.number, e.instance_id, e.type, e.payload, e.created_ms,
-        case when exists (
-                    select from callback c
-                    where c.instance_id = e.instance_id and c.event_number = e.number offset 0)
+        case when exists (select from callback c
+                where c.instance_id = e.instance_id and c.event_number = e.number offset 0)
                 then 'waiting'
             when exists (select from dead_letter d where d.account_id = e.account_id
                 and d.instance_id = e.instance_id and d.event_number = e.number offset 0)
