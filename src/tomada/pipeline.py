@@ -23,9 +23,12 @@ import structlog
 from tomada.callbacks import events
 from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.shapes import DISCONNECTED_WORDS, Facts
+from tomada.callbacks.store.recording import write_events
+from tomada.callbacks.types import NewEvent
 from tomada.engine import port
 from tomada.kit.clock import Clock
 from tomada.messages.store import MessageStore, Outgoing
+from tomada.postgres.pool import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -96,10 +99,16 @@ class Pipeline:
                 await self._ended(instance_id, event, occurrence)
 
     async def gave_up(self, message: Outgoing, error: str) -> None:
-        """Settle a message as failed and tell its DeliveryCallback; idempotent."""
-        settled = await self._messages.settle_failed(message.instance_id, message.zaap_id, error)
-        if settled is not None:
-            await self._tell_failure(settled, error)
+        """Settle a message as failed and tell its DeliveryCallback; idempotent.
+
+        In one transaction: no machine tells of this failure, so nobody would tell it again.
+        """
+        facts = await self._facts_of(message.instance_id)
+
+        async def report(connection: Connection, failed: Outgoing) -> None:
+            await write_events(connection, [self._failure(facts, failed, error)])
+
+        await self._messages.give_up(message, error, report)
 
     async def resolve(self, message: Outgoing) -> port.Content:
         """The content with the wire's ids (of what is quoted or edited) replaced by WhatsApp's."""
@@ -169,7 +178,8 @@ class Pipeline:
         else:
             message = await self._messages.settle_failed(instance_id, event.zaap_id, event.error)
             if message is not None:
-                await self._tell_failure(message, event.error)
+                facts = await self._facts_of(instance_id)
+                await self._recorder.record([self._failure(facts, message, event.error)])
         self._settled(event.zaap_id, not again)
 
     async def _connected(self, instance_id: str, event: port.Connected, occurrence: int) -> None:
@@ -202,9 +212,8 @@ class Pipeline:
             known |= await self._messages.message_ids(instance_id, unknown)
         return known
 
-    async def _tell_failure(self, message: Outgoing, error: str) -> None:
-        facts = await self._facts_of(message.instance_id)
-        failure = events.delivery(
+    def _failure(self, facts: Facts, message: Outgoing, error: str) -> NewEvent:
+        return events.delivery(
             facts,
             phone=message.chat,
             zaap_id=message.zaap_id,
@@ -212,7 +221,6 @@ class Pipeline:
             at_ms=self._clock.now_ms(),
             error=error,
         )
-        await self._recorder.record([failure])
 
     async def _quote(self, message: Outgoing, shown_id: str) -> port.Quote:
         ours = await self._messages.by_message_id(message.instance_id, shown_id)

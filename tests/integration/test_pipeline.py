@@ -8,6 +8,7 @@ from random import Random  # noqa: TID251 - seeded
 from string import ascii_letters
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -182,6 +183,45 @@ async def test_a_failure_told_again_is_one_callback_with_its_words(pool: Pool, i
         await pipeline(pool).handle(instance.id, copy(failed), 7)
     (told,) = await bodies(pool, instance)
     assert (told["messageId"], told["error"]) == (accepted.message_id, "Phone number does not exist")
+
+
+_REFUSE_EVENTS = """
+create function refuse() returns trigger language plpgsql as 'begin raise exception ''killed''; end';
+create trigger refuse before insert on event for each row execute function refuse();
+"""
+
+
+async def test_giving_a_message_up_settles_and_tells_it_or_does_neither(pool: Pool, instance: Instance) -> None:
+    """Regression: killed between the two, its failure was told by nobody, for no machine's journal holds it."""
+    accepted = await queued(pool, instance, port.Text("oi"))
+    message = await MessageStore(pool).head(instance.id)
+    assert message is not None
+    await pool.execute(_REFUSE_EVENTS)
+    with pytest.raises(asyncpg.RaiseError):
+        await pipeline(pool).gave_up(message, "too large")
+    assert await MessageStore(pool).head(instance.id) == message
+
+    await pool.execute("drop trigger refuse on event")
+    for _ in range(2):
+        await pipeline(pool).gave_up(message, "too large")
+
+    assert await MessageStore(pool).head(instance.id) is None
+    (told,) = await bodies(pool, instance)
+    assert (told["messageId"], told["error"]) == (accepted.message_id, "too large")
+
+
+@pytest.mark.parametrize("state", ["sent", "cancelled"])
+async def test_what_was_settled_otherwise_is_not_given_up(pool: Pool, instance: Instance, state: str) -> None:
+    """Sent after all, or removed from the queue at that moment: it did not fail, and nothing says so."""
+    await queued(pool, instance, port.Text("oi"))
+    message = await MessageStore(pool).head(instance.id)
+    assert message is not None
+    await pool.execute("update outgoing_message set state = $1", state)
+
+    await pipeline(pool).gave_up(message, "too large")
+
+    assert await bodies(pool, instance) == []
+    assert await pool.fetchval("select state from outgoing_message") == state
 
 
 async def test_our_own_name_is_told_as_soon_as_it_is_known(pool: Pool, instance: Instance) -> None:

@@ -54,7 +54,7 @@ class Resolver(Protocol):
 
 
 class GaveUp(Protocol):
-    """Settles a message as failed and reports it by callback."""
+    """Settles a message as failed and reports it by callback, both or neither."""
 
     async def __call__(self, message: Outgoing, error: str) -> None:
         """Commit the failure."""

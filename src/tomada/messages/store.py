@@ -3,6 +3,7 @@
 Times are epoch milliseconds of the database's real clock: pauses and retries do not follow the sandbox's clock.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -56,6 +57,9 @@ class Claim(msgspec.Struct, frozen=True):
 
     behind: Outgoing | None
 
+
+# Says in the transaction of its caller that this message has failed.
+Report = Callable[[Connection, Outgoing], Awaitable[None]]
 
 PAGE_BYTES = 4 << 20  # of texts; the one with which they reach it is the last that a page shows
 
@@ -127,6 +131,9 @@ union all
 select {_COLUMNS} from outgoing_message
 where instance_id = $1 and zaap_id = $2 and state = $3 and not exists (select 1 from settled)
 """
+
+# Before its messages, as everybody does who writes both: the lifecycle, and whoever records events.
+_LOCK_INSTANCE = "select from instance where id = $1 for no key update"
 
 # Sessions opened anew: whatever was under way has no living holder any more.
 _REQUEUE_UNKNOWN = """
@@ -224,6 +231,14 @@ class MessageStore:
         """It will not be sent. Idempotent."""
         row = await self._pool.fetchrow(_SETTLE, instance_id, zaap_id, "failed", None, error)
         return _outgoing(row) if row else None
+
+    async def give_up(self, message: Outgoing, error: str, report: Report) -> None:
+        """It will not be sent, and that is reported in the same transaction. Nothing if it was settled otherwise."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_LOCK_INSTANCE, message.instance_id)
+            row = await connection.fetchrow(_SETTLE, message.instance_id, message.zaap_id, "failed", None, error)
+            if row:
+                await report(connection, _outgoing(row))
 
     async def requeue_unknown(self, instance_id: str) -> list[str]:
         """Messages whose outcome no machine can tell any more go back to the queue; returns their zaap ids."""
