@@ -155,13 +155,21 @@ class Sender:
             await self._gave_up(message, "The outcome of this message is unknown")
             return await self._store.head(message.instance_id)
         await asyncio.sleep(self._pause_s(message))
+        # Before the claim: the session may be opened anew between its commit and its answer.
+        outcome = self._outcomes[message.zaap_id] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._claim(message, epoch, outcome)
+        finally:
+            del self._outcomes[message.zaap_id]
+
+    async def _claim(self, message: Outgoing, epoch: int, outcome: asyncio.Future[bool]) -> Outgoing | None:
         self._adrift.add(message.zaap_id)
         claim = await self._store.claim(message, epoch)
         if claim is None:  # removed from the queue during the pause, or not for this machine
             self._adrift.remove(message.zaap_id)
             head = await self._store.head(message.instance_id)
             return None if head is not None and head.number == message.number else head
-        return claim.behind if await self._hand_over(message) else None
+        return claim.behind if await self._hand_over(message, outcome) else None
 
     async def _salvage(self, message: Outgoing) -> Outgoing | None:
         """A head that is `sending`: ours to give back if adrift; else its holder is being replaced."""
@@ -175,11 +183,12 @@ class Sender:
         await self._store.give_back(message.instance_id, message.zaap_id, counted=False)
         self._adrift.remove(message.zaap_id)
 
-    async def _hand_over(self, message: Outgoing) -> bool:
-        outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._outcomes[message.zaap_id] = outcome
+    async def _hand_over(self, message: Outgoing, outcome: asyncio.Future[bool]) -> bool:
         try:
             content = await self._resolve(message)
+            if outcome.done():  # the session was opened anew meanwhile, so the message is queued again
+                await self._give_back(message)
+                return outcome.result()
             await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
         except MessageTooLarge as error:
             await self._gave_up(message, str(error))
@@ -192,8 +201,6 @@ class Sender:
         else:
             self._adrift.remove(message.zaap_id)
             return await self._outcome(message.instance_id, outcome)
-        finally:
-            del self._outcomes[message.zaap_id]
 
     async def _outcome(self, instance_id: str, outcome: asyncio.Future[bool]) -> bool:
         """Wait for what becomes of it. Whoever has it is never taken for lost: it may have been sent.

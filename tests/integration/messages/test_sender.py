@@ -53,14 +53,38 @@ class Machine:
         return await asyncio.wait_for(self.taken.get(), 5)
 
 
+class Gate:
+    """A place in the sender's way that can be shut; `reached` when somebody stands before it."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self.reached = asyncio.Event()
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        self.reached.set()
+        await self._open.wait()
+
+
 class Store(MessageStore):
     """The real store, whose answers can be lost: the statement is committed, and then the connection breaks."""
 
     lose_claims = 0
     lose_returns = 0
 
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.claimed = Gate()  # claims are committed, and not yet answered
+
     async def claim(self, message: Outgoing, epoch: int) -> Claim | None:
         claimed = await super().claim(message, epoch)
+        await self.claimed.passed()
         if self.lose_claims:
             self.lose_claims -= 1
             raise ConnectionResetError
@@ -81,9 +105,11 @@ class Queue:
         self.committer = GroupCommit(pool)
         self.machine = Machine()
         self.failed: list[str] = []
+        self.resolving = Gate()
         self.sender = Sender(self.store, self.machine, self._resolve, self._gave_up, (0.0, 0.0), Random(1), OUTCOME_S)
 
     async def _resolve(self, message: Outgoing) -> Content:
+        await self.resolving.passed()
         return message.content
 
     async def _gave_up(self, message: Outgoing, error: str) -> None:
@@ -163,6 +189,30 @@ async def test_an_unknown_outcome_is_sent_again_in_its_place(queue: Queue) -> No
     assert (await queue.machine.next())[0] == first.zaap_id
     await queue.tell_sent(first.zaap_id)
     assert (await queue.machine.next())[0] == second.zaap_id
+
+
+@pytest.mark.parametrize("where", ["claim", "quote"])
+async def test_a_session_opened_before_the_hand_over_does_not_send_twice(queue: Queue, where: str) -> None:
+    """Regression: the claim's answer or the look-up of a quote took a second, and the opening had requeued the message.
+
+    It was sent all the same, and then once more as the head of the queue.
+    """
+    gate = queue.store.claimed if where == "claim" else queue.resolving
+    gate.shut()
+    first = await queue.accept("first")
+    await asyncio.wait_for(gate.reached.wait(), 5)
+
+    await queue.sender.session_opening(INSTANCE)
+    queue.sender.wake(INSTANCE)
+    gate.open()
+
+    assert (await queue.machine.next())[0] == first.zaap_id
+    head = await queue.store.head(INSTANCE)
+    assert head is not None
+    assert (head.zaap_id, head.state) == (first.zaap_id, "sending")
+    await queue.tell_sent(first.zaap_id)
+    await settle(queue)
+    assert queue.machine.taken.empty()
 
 
 async def test_a_message_whose_outcome_stays_unknown_fails_after_some_attempts(queue: Queue) -> None:
