@@ -206,7 +206,7 @@ class Sender:
         """Wait for what becomes of it. Whoever has it is never taken for lost: it may have been sent.
 
         After too long a silence the session is opened anew. Before that its journal is committed, so an outcome that
-        was known is settled then, and one that was not is unknown.
+        was known is settled then, and one that was not is unknown. If that fails, after another such silence.
         """
         while True:
             with contextlib.suppress(TimeoutError):
@@ -215,7 +215,10 @@ class Sender:
             if not self._sessions.connected(instance_id):
                 return False  # the next opening of the session tells
             log.warning("sender.no_outcome", instance=instance_id)
-            await self._sessions.restart(instance_id)
+            try:
+                await self._sessions.restart(instance_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody else waits: it is asked again
+                log.warning("sender.not_restarted", instance=instance_id, error=repr(error))
 
     def _pause_s(self, message: Outgoing) -> float:
         return message.delay_s if message.delay_s is not None else self._rng.uniform(*self._delay_range_s)

@@ -11,7 +11,7 @@ from random import Random  # noqa: TID251 - passed in
 import pytest
 
 from tomada.engine.port import Content, EngineRefused, MessageTooLarge, Text
-from tomada.errors import QueueFull, SubscriptionNeeded
+from tomada.errors import DatabaseUnavailable, QueueFull, SubscriptionNeeded
 from tomada.messages import store
 from tomada.messages.accept import Accepted, accept
 from tomada.messages.sender import ATTEMPTS_MAX, SWEEP_S, Sender
@@ -32,6 +32,7 @@ class Machine:
         self.epoch = 1
         self.refuse = 0
         self.restarts = 0
+        self.fail_restarts = 0
         self.bytes_max = 1000
         self.taken: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
@@ -48,6 +49,8 @@ class Machine:
 
     async def restart(self, instance_id: str) -> None:
         self.restarts += 1
+        if self.restarts <= self.fail_restarts:
+            raise DatabaseUnavailable
 
     async def next(self) -> tuple[str, str]:
         return await asyncio.wait_for(self.taken.get(), 5)
@@ -273,6 +276,24 @@ async def test_a_message_without_an_outcome_is_not_sent_again_by_guess(queue: Qu
     head = await queue.store.head(INSTANCE)
     assert head is not None
     assert (head.zaap_id, head.attempts) == (second.zaap_id, 1)
+
+
+async def test_a_restart_that_fails_is_asked_for_again(queue: Queue) -> None:
+    """Regression: the database was away at that moment, the lane ended, and nobody was left who waited for the outcome.
+
+    The queue stood until somebody opened the session anew by hand.
+    """
+    queue.machine.fail_restarts = 1
+    first = await queue.accept("first")
+    second = await queue.accept("second")
+    await queue.machine.next()
+
+    async with asyncio.timeout(10):
+        while queue.machine.restarts < 2:
+            await asyncio.sleep(0.02)
+    await queue.tell_sent(first.zaap_id)
+
+    assert (await queue.machine.next())[0] == second.zaap_id
 
 
 async def test_a_lane_does_not_wait_for_a_session_that_is_gone(queue: Queue) -> None:
