@@ -74,6 +74,11 @@ from picked p where d.instance_id = p.instance_id and d.epoch = p.epoch
 returning {_DELETION.replace("instance_id", "d.instance_id").replace(" epoch", " d.epoch")} as finished,
     lifecycle_now_ms() as now_ms
 """
+# Waits for messages that were accepted before the instance's end and are not committed yet: each holds a key-share
+# lock on it. A transaction of its own: kept while events are written, this lock would deadlock with dispatchers, whose
+# rows refer to the instance.
+_AWAIT_ACCEPTED = "select from instance where id = $1 for update"
+
 _LOCK_INSTANCE = "select 1 from instance where id = $1 for no key update"
 _LOCK_DELETION = f"""
 select {_DELETION} as finished from deletion
@@ -154,6 +159,8 @@ class PostgresLifecycle:
     async def swap(self, change: Change, actor: str) -> bool:
         """See LifecycleStore. Raises LimitReached if a new machine would be one too many for the account."""
         before, after = change.before, change.after
+        if change.gains_machine:
+            await self._pool.execute(_AWAIT_ACCEPTED, after.id)
         async with self._pool.acquire() as connection, connection.transaction():
             account = await connection.fetchrow(_LOCK_ACCOUNT, before.account_id)
             if account is None:
@@ -200,6 +207,8 @@ class PostgresLifecycle:
 
     async def settle(self, deletion: Deletion, step: Step, removed: dict[str, int], note: str) -> Deletion | None:
         """See Record."""
+        if step is Step.QUEUE:
+            await self._pool.execute(_AWAIT_ACCEPTED, deletion.instance_id)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK_INSTANCE, deletion.instance_id)
             row = await connection.fetchrow(_LOCK_DELETION, deletion.instance_id, deletion.epoch, deletion.number)

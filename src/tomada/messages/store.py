@@ -69,18 +69,22 @@ _COLUMNS = (
     "instance_id, number, zaap_id, message_id, chat, content, delay_s, state, attempts, created_ms, wa_id, settled_ms"
 )
 
-# Null when the queue is full, or when the instance ended after the call was authorized (`live`). The count reads the
-# partial index of waiting rows only. Written again under the same ids it finds its own row, so it may be repeated after
-# a lost connection.
+# Null when the queue is full, or when the instance ended after the call was authorized (`live`). The look at the
+# instance takes the lock that its foreign key takes anyway: no end that is committed goes unseen, and whoever empties
+# the queue then can wait for those that came before it (instances/lifecycle_store.py). The count reads the partial
+# index of waiting rows only. Written again under the same ids it finds its own row, so it may be repeated after a lost
+# connection.
 ACCEPT = Statement(
     "accept message",
     """
-    with done as (
+    with live as (
+        select from instance where id = $1 and state in ('trial', 'active', 'in_cancellation') for key share
+    ), done as (
         insert into outgoing_message (instance_id, zaap_id, message_id, chat, content, delay_s)
         select $1, $2, $3, $4, $5::text::jsonb, $6
         where (select count(*) from outgoing_message
                where instance_id = $1 and state in ('queued', 'sending')) < $7
-          and exists (select from instance where id = $1 and state in ('trial', 'active', 'in_cancellation'))
+          and exists (select from live)
         on conflict do nothing
         returning number
     )
@@ -88,7 +92,7 @@ ACCEPT = Statement(
         (select number from done),
         (select number from outgoing_message where instance_id = $1 and zaap_id = $2)
     ) as number,
-    exists (select from instance where id = $1 and state in ('trial', 'active', 'in_cancellation')) as live
+    exists (select from live) as live
     """,
     idempotent=True,
 )

@@ -15,6 +15,7 @@ from tomada.instances.lifecycle import State
 from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.instances.sweeper import Sweeper, carry_deletions, end_what_is_due
 from tomada.kit.clock import SystemClock
+from tomada.messages.store import ACCEPT
 from tomada.postgres.pool import Pool, connect
 
 TWO_DAYS_S = 48 * 3600
@@ -92,6 +93,28 @@ async def test_everything_at_once_never_deadlocks_and_keeps_the_count(pool: Pool
         " from account where id = 'A'"
     )
     assert (await audit.verify(pool, "A")).wrong == ""
+
+
+@pytest.mark.parametrize("ends_by", ["sweeping", "subscribing"])
+async def test_a_message_accepted_while_its_instance_ended_is_cancelled_too(pool: Pool, ends_by: str) -> None:
+    """Regression: its row lay in a transaction that was not committed yet, so it was neither sent nor reported."""
+    side, (name,) = await rented(pool, 1)
+    async with pool.acquire() as accepting:
+        transaction = accepting.transaction()
+        await transaction.start()
+        await accepting.fetch(ACCEPT.sql, name, "Z", "M", "5511999999999", "{}", None, 1000)
+        await advance_clock(pool, TWO_DAYS_S)
+        await end_what_is_due(side.store, TERMS, "sweeper")
+        assert (await side.standing(name)).state is State.EXPIRED
+        ways: dict[str, Callable[[], Awaitable[object]]] = {
+            "sweeping": lambda: carry_deletions(side.store, side.machines, TERMS, SystemClock()),
+            "subscribing": lambda: subscriptions.subscribe(side.store, TERMS, "A", name),
+        }
+        ending = asyncio.ensure_future(ways[ends_by]())
+        await asyncio.wait([ending], timeout=0.5)
+        await transaction.commit()
+    await ending
+    assert await pool.fetchval("select count(*) from outgoing_message where state <> 'cancelled'") == 0
 
 
 async def test_the_loop_wakes_at_the_due_time_by_itself(pool: Pool) -> None:

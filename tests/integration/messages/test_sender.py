@@ -348,6 +348,24 @@ async def test_an_instance_that_has_just_ended_accepts_nothing(queue: Queue, poo
     assert await queue.store.count(ACCOUNT, INSTANCE) == 0
 
 
+async def test_an_instance_that_ends_meanwhile_accepts_nothing(queue: Queue, pool: Pool) -> None:
+    """Regression: the statement saw it live and wrote the message after the end was committed."""
+    async with pool.acquire() as ending:
+        transaction = ending.transaction()
+        await transaction.start()
+        await ending.execute("select from instance where id = $1 for update", INSTANCE)
+        await ending.execute("update instance set state = 'expired' where id = $1", INSTANCE)
+        accepting = asyncio.create_task(queue.accept("too late"))
+        async with asyncio.timeout(5):
+            while not await pool.fetchval("select count(*) from pg_locks where not granted"):
+                await asyncio.sleep(0.01)
+        await transaction.commit()
+
+    with pytest.raises(SubscriptionNeeded):
+        await accepting
+    assert await queue.store.count(ACCOUNT, INSTANCE) == 0
+
+
 async def test_a_removed_message_is_not_sent(queue: Queue) -> None:
     """Removing works until the message is under way, and only for the account that owns the instance."""
     queue.machine.up = False
