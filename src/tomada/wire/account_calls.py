@@ -142,7 +142,7 @@ async def list_accounts(request: AnyRequest) -> list[AccountView]:
     return [_view(account) for account in await manage.list_accounts(parts_of(request).accounts)]
 
 
-@patch(_ACCOUNT, operation_class=operation(LimitsBody))
+@patch(_ACCOUNT, operation_class=operation(LimitsBody, fails=(404,)))
 async def set_limits(request: AnyRequest, account_id: FromPath[str]) -> AccountView:
     """Set limits; they hold from the next call on."""
     body = await read_body(request, LimitsBody)
@@ -150,14 +150,18 @@ async def set_limits(request: AnyRequest, account_id: FromPath[str]) -> AccountV
     return _view(await manage.set_limits(parts_of(request).accounts, account_id, given, ACTOR))
 
 
-@post(f"{_ACCOUNT}/rotate-token", status_code=200, operation_class=operation(OverlapBody, required=False))
+@post(f"{_ACCOUNT}/rotate-token", status_code=200, operation_class=operation(OverlapBody, required=False, fails=(404,)))
 async def rotate(request: AnyRequest, account_id: FromPath[str]) -> TokenView:
     """A new partner token."""
     made = await _rotate(request, account_id, manage.rotate_partner_token)
     return TokenView(account_id, made.secret, made.previous_until_ms)
 
 
-@post(f"{_ACCOUNT}/rotate-signing-secret", status_code=200, operation_class=operation(OverlapBody, required=False))
+@post(
+    f"{_ACCOUNT}/rotate-signing-secret",
+    status_code=200,
+    operation_class=operation(OverlapBody, required=False, fails=(404,)),
+)
 async def rotate_signing_secret(request: AnyRequest, account_id: FromPath[str]) -> SecretView:
     """A new secret for signing callbacks."""
     made = await _rotate(request, account_id, manage.rotate_signing_secret)
@@ -170,7 +174,7 @@ async def _rotate(request: AnyRequest, account_id: str, how: Any) -> Rotated:
     return made
 
 
-@post(f"{_ACCOUNT}/end-overlap", status_code=200)
+@post(f"{_ACCOUNT}/end-overlap", status_code=200, operation_class=operation(fails=(404,)))
 async def end_overlap(request: AnyRequest, account_id: FromPath[str]) -> dict[str, str]:
     """The previous partner token and signing secret end now."""
     parts = parts_of(request)
@@ -178,7 +182,7 @@ async def end_overlap(request: AnyRequest, account_id: FromPath[str]) -> dict[st
     return {"id": account_id}
 
 
-@put(f"{_ACCOUNT}/client-token", status_code=200, operation_class=operation(ClientTokenBody))
+@put(f"{_ACCOUNT}/client-token", status_code=200, operation_class=operation(ClientTokenBody, fails=(404,)))
 async def client_token(request: AnyRequest, account_id: FromPath[str]) -> ClientTokenView:
     """Demand the header Client-Token, or no more. Switching on what is on answers the present token."""
     body, parts = await read_body(request, ClientTokenBody), parts_of(request)
@@ -186,7 +190,7 @@ async def client_token(request: AnyRequest, account_id: FromPath[str]) -> Client
     return ClientTokenView(account_id, token)
 
 
-@post(f"{_ACCOUNT}/suspend", status_code=200, operation_class=operation(SuspendBody, required=False))
+@post(f"{_ACCOUNT}/suspend", status_code=200, operation_class=operation(SuspendBody, required=False, fails=(404,)))
 async def suspend(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
     """The account does not pay: its instances stop at once, and end after some days."""
     body, parts = await read_optional_body(request, SuspendBody), parts_of(request)
@@ -196,7 +200,7 @@ async def suspend(request: AnyRequest, account_id: FromPath[str]) -> SuspendedVi
     return SuspendedView(account_id, until_ms)
 
 
-@post(f"{_ACCOUNT}/resume", status_code=200)
+@post(f"{_ACCOUNT}/resume", status_code=200, operation_class=operation(fails=(404,)))
 async def resume(request: AnyRequest, account_id: FromPath[str]) -> SuspendedView:
     """The account has paid."""
     await parts_of(request).lifecycle.resume(account_id, ACTOR)

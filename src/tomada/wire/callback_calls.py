@@ -102,7 +102,10 @@ def _parts(request: AnyRequest) -> CallbackParts:
     return parts
 
 
-@get(f"{_INSTANCE}/events")
+@get(
+    f"{_INSTANCE}/events",
+    operation_class=operation(query=("type", "state", "sinceMs", "untilMs", "cursor", "limit")),
+)
 async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
     """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit. An empty page may have a next."""
     return await history.history(
@@ -130,7 +133,7 @@ async def urls(request: AnyRequest, instance_id: FromPath[str]) -> list[LaneView
     return await history.lanes(_parts(request).pool, account_of(request).id, instance_id)
 
 
-@post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody))
+@post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody, fails=(404,)))
 async def enable(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
     """Switch a disabled URL on again, and recover what it missed."""
     body = await read_body(request, UrlBody)
@@ -146,7 +149,7 @@ async def enable(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
     return Asked(replay_id)
 
 
-@get("/v1/dead-letters")
+@get("/v1/dead-letters", operation_class=operation(query=("instanceId", "cursor", "limit")))
 async def dead_letters(request: AnyRequest) -> DeadLetterPage:
     """What could not be delivered. Query: instanceId, cursor, limit."""
     return await history.dead_letters(
@@ -173,7 +176,7 @@ async def purge(request: AnyRequest, instance_id: FromPath[str]) -> Purged:
     )
 
 
-@post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False))
+@post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False, fails=(404,)))
 async def ask(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
     """Send events again, in order, under their original ids. No upper limit; goes on after a restart."""
     body = await read_optional_body(request, ReplayBody)
@@ -191,7 +194,7 @@ async def ask(request: AnyRequest, instance_id: FromPath[str]) -> Asked:
     )
 
 
-@get("/v1/replays/{replay_id:str}")
+@get("/v1/replays/{replay_id:str}", operation_class=operation(fails=(404,)))
 async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
     """How far a replay is."""
     found = await replay.progress(_parts(request).pool, account_of(request).id, replay_id)
@@ -200,7 +203,7 @@ async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
     return found
 
 
-@post(f"{_INSTANCE}/test-event", status_code=200, operation_class=operation(UrlBody))
+@post(f"{_INSTANCE}/test-event", status_code=200, operation_class=operation(UrlBody, fails=(404,)))
 async def test_event(request: AnyRequest, instance_id: FromPath[str]) -> Tested:
     """Send a made-up event to a URL now, signed as usual."""
     body = await read_body(request, UrlBody)

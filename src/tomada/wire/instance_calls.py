@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from tomada.wire.credentials import instance_of
+from tomada.wire.openapi import operation
 from tomada.wire.phones import person_of
 from tomada.wire.qr_image import png_data_uri
 from tomada.wire.reading import AnyRequest, ports_of
@@ -25,21 +26,21 @@ async def status(request: AnyRequest) -> Status:
     return status_of(instance, await ports_of(request).sessions.status(instance.id))
 
 
-@get("/qr-code", tags=_TAGS)
+@get("/qr-code", operation_class=operation(fails=(504,)), tags=_TAGS)
 async def qr_code(request: AnyRequest) -> Scannable:
     """The text of the QR code to scan now; it lives about 20 seconds."""
     code = await ports_of(request).sessions.qr(instance_of(request).id)
     return Scannable(value=code) if code else Scannable(connected=True)
 
 
-@get("/qr-code/image", tags=_TAGS)
+@get("/qr-code/image", operation_class=operation(fails=(504,)), tags=_TAGS)
 async def qr_code_image(request: AnyRequest) -> Scannable:
     """The QR code as a PNG data URI."""
     code = await ports_of(request).sessions.qr(instance_of(request).id)
     return Scannable(value=await png_data_uri(code)) if code else Scannable(connected=True)
 
 
-@get("/phone-code/{phone:str}", tags=_TAGS)
+@get("/phone-code/{phone:str}", operation_class=operation(fails=(504,)), tags=_TAGS)
 async def phone_code(request: AnyRequest, phone: FromPath[str]) -> Code:
     """A code to type on the phone instead of scanning."""
     return Code(await ports_of(request).sessions.phone_code(instance_of(request).id, person_of(phone)))

@@ -171,7 +171,12 @@ async def remove_many(request: AnyRequest) -> BatchResults:
     return BatchResults(outcomes)
 
 
-@get("/v1/instances/{instance_id:str}/erasure-receipt", security=_SECURITY, tags=["v1"])
+@get(
+    "/v1/instances/{instance_id:str}/erasure-receipt",
+    security=_SECURITY,
+    tags=["v1"],
+    operation_class=operation(fails=(404,)),
+)
 async def receipt(request: AnyRequest, instance_id: FromPath[str]) -> Receipt:
     """What the instance's last deletion removed, when, and the digest of that list."""
     return await _parts(request).store.receipt(account_of(request).id, instance_id)

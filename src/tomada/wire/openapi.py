@@ -16,6 +16,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import (
     Components,
     OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
     Operation,
     Parameter,
     Reference,
@@ -43,6 +45,7 @@ class Failed(msgspec.Struct, frozen=True):
     hint: str | UnsetType = UNSET
 
 
+_FAILED = _REFERENCE.format(name=Failed.__name__)
 _FAILURES = {
     400: "The request is not understood, the instance unknown or ended",
     401: "The credential is missing or wrong",
@@ -50,16 +53,35 @@ _FAILURES = {
     413: "The body is too large",
     415: "The body is not JSON",
     429: "A limit per minute is reached; Retry-After says how long to wait",
-    503: "Not available just now; nothing was done",
+    503: "Not available just now; the words say whether something may have been done",
+}
+# Those that only some routes have, which say so: operation(fails=...).
+_FAILURES_OF_SOME = {
+    404: "What the path names is not there",
+    409: "The first request with this Idempotency-Key is being answered",
+    504: "The instance's machine did not answer in time",
 }
 
 
 @cache
 def operation(
-    body: type[msgspec.Struct] | None = None, *, required: bool = True, query: tuple[str, ...] = ()
+    body: type[msgspec.Struct] | None = None,
+    *,
+    required: bool = True,
+    query: tuple[str, ...] = (),
+    headers: tuple[tuple[str, str], ...] = (),
+    fails: tuple[int, ...] = (),
 ) -> type[Operation]:
-    """The operation_class of a route that reads this body and these query parameters itself."""
+    """The operation_class of a route that reads these itself: a body, parts of the query, headers with what they mean.
+
+    `fails` are the statuses of _FAILURES_OF_SOME that it answers.
+    """
     parameters = [Parameter(name=name, param_in="query", schema=Schema(), required=False) for name in query]
+    parameters += [
+        Parameter(name=name, param_in="header", schema=Schema(type=OpenAPIType.STRING), description=words)
+        for name, words in headers
+    ]
+    failures = {str(status): _failure(_FAILURES_OF_SOME[status]) for status in fails}
 
     @dataclass
     class ReadsItself(Operation):
@@ -71,9 +93,14 @@ def operation(
                 )
             if parameters:
                 self.parameters = [*(self.parameters or ()), *parameters]
+            self.responses = {**(self.responses or {}), **failures}
 
     ReadsItself.body = body  # type: ignore[attr-defined]
     return ReadsItself
+
+
+def _failure(words: str) -> OpenAPIResponse:
+    return OpenAPIResponse(words, content={"application/json": OpenAPIMediaType(schema=Reference(ref=_FAILED))})
 
 
 def _bodies(described: Litestar) -> set[type[msgspec.Struct]]:
@@ -120,9 +147,8 @@ def document_of(handlers: Sequence[ControllerRouterHandler], public_url: str | N
 
 
 def _failures(security: list[dict[str, Any]]) -> dict[str, Any]:
-    reference = {"$ref": _REFERENCE.format(name=Failed.__name__)}
     return {
-        str(status): {"description": words, "content": {"application/json": {"schema": reference}}}
+        str(status): _failure(words).to_schema()
         for status, words in _FAILURES.items()
         if status != 401 or {"clientToken": []} not in security
     }

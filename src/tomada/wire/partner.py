@@ -15,13 +15,16 @@ from tomada.wire.reading import AnyRequest, decode, number_of, ports_of, read_js
 from tomada.wire.replies import Created, InstancePage, listed_of
 
 _SECURITY = [{"partner": list[str]()}]
+_KEY = (
+    "The same key with the same body answers the same instance for 48 h: what may be sent again. 1 to 255 characters."
+)
 _KINDS = {"web": False, "mobile": True}
 
 
 @post(
     "/instances/integrator/on-demand",
     status_code=200,
-    operation_class=operation(CreateBody),
+    operation_class=operation(CreateBody, headers=(("Idempotency-Key", _KEY),), fails=(409,)),
     security=_SECURITY,
     tags=["partner"],
 )

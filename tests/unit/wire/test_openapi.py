@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from litestar import Litestar
 
-from tomada.wire import lifecycle_calls
+from tomada.wire import callback_calls, lifecycle_calls, operator
 from tomada.wire.api import build_app, routes
 from tomada.wire.openapi import document_of
 from tomada.wire.ports import Ports
+
+_MORE = (lifecycle_calls.router, callback_calls.router, operator.router)
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +18,13 @@ def app() -> Litestar:
     """The application over no ports: its routes alone."""
     nothing: Any = None
     names = [name for name in Ports.__struct_fields__ if name != "settings"]
-    return build_app(Ports(**dict.fromkeys(names, nothing)), [lifecycle_calls.router])
+    return build_app(Ports(**dict.fromkeys(names, nothing)), _MORE)
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """Its document, with the lifecycle's routes."""
-    return document_of(routes([lifecycle_calls.router]), "https://tomada.example")
+    """Its document, with the routes that app.py adds."""
+    return document_of(routes(_MORE), "https://tomada.example")
 
 
 def test_every_route_is_described(app: Litestar, document: dict[str, Any]) -> None:
@@ -33,7 +35,7 @@ def test_every_route_is_described(app: Litestar, document: dict[str, Any]) -> No
     for path, item in document["paths"].items():
         for operation in item.values():
             assert operation["description"], path
-            assert {"200", "201"} & set(operation["responses"]), path
+            assert {"200", "201", "202"} & set(operation["responses"]), path
             if "instances" in path:
                 schema = operation["responses"]["400"]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Failed"}
@@ -73,4 +75,35 @@ def test_query_and_security(document: dict[str, Any]) -> None:
     assert listing["security"] == [{"partner": []}]
     sending = document["paths"]["/instances/{instance_id}/token/{token}/send-text"]["post"]
     assert sending["security"] == [{"clientToken": []}]
+    events = document["paths"]["/v1/instances/{instance_id}/events"]["get"]["parameters"]
+    assert [parameter["name"] for parameter in events if parameter["in"] == "query"] == [
+        *("type", "state", "sinceMs", "untilMs", "cursor", "limit")
+    ]
+    dead = document["paths"]["/v1/dead-letters"]["get"]["parameters"]
+    assert [parameter["name"] for parameter in dead] == ["instanceId", "cursor", "limit"]
     assert document["servers"] == [{"url": "https://tomada.example"}]
+
+
+def test_failures_of_some_routes(document: dict[str, Any]) -> None:
+    """409 and its header stand at create, 504 where a machine is waited for, 404 where /v1 names what may be gone."""
+    create = document["paths"]["/instances/integrator/on-demand"]["post"]
+    header = next(each for each in create["parameters"] if each["in"] == "header")
+    assert (header["name"], header["required"]) == ("Idempotency-Key", False)
+    assert header["description"]
+    replay = document["paths"]["/v1/replays/{replay_id}"]["get"]
+    code = document["paths"]["/instances/{instance_id}/token/{token}/qr-code"]["get"]
+    for operation, status in ((create, "409"), (replay, "404"), (code, "504")):
+        schema = operation["responses"][status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Failed"}
+        assert {"400", "503"} <= set(operation["responses"])
+    listing = document["paths"]["/instances"]["get"]
+    assert not {"404", "409", "504"} & set(listing["responses"])
+
+
+def test_every_query_is_described(document: dict[str, Any]) -> None:
+    """What a description calls its query are the parameters, in that order."""
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            told = operation["description"].partition("Query: ")[2].partition(".")[0].split(", ")
+            names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
+            assert not told[0] or [name.split(" ")[0] for name in told] == names, path
