@@ -70,7 +70,9 @@ class Front:
             async with self._client.request(
                 request.method, self._control_url + target, data=body, headers={"Content-Type": "application/json"}
             ) as reply:
-                return _json(reply.status, await reply.read())
+                # As it came: beside JSON there are media, each of its own type.
+                kind = reply.headers.get("Content-Type", "application/json")
+                return Response(await reply.read(), status_code=reply.status, headers={"Content-Type": kind})
         except (aiohttp.ClientError, TimeoutError):
             return _json(503, b'{"error": "the sandbox does not answer just now"}')
 
