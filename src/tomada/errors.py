@@ -9,6 +9,7 @@
     ├── ClientTokenMissing      400
     ├── ClientTokenWrong        403
     ├── NotFound                400  instance (the wire's status, see docs/wire.md; /v1 answers 404)
+    │   └── AccountNotFound     400
     ├── SubscriptionNeeded      400
     ├── Refused                 400  a lifecycle call that the instance's state forbids
     ├── LimitReached            403  an account's limit
@@ -23,7 +24,7 @@
 
 Rules: raise the narrowest class with words for a person; never put a token, a key or a foreign error's text into them.
 The wire turns each into `{"error": message}` and /v1 into `{"error": code, "message", "hint"}`; whatever is not in this
-tree becomes a 500 without details, and is logged.
+tree becomes a 500 without details, and is logged. A hint is one sentence that says what to do next.
 """
 
 from typing import ClassVar
@@ -34,10 +35,11 @@ class TomadaError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    hint: ClassVar[str] = ""
+    hint: str = "Try again later; if it stays so, the server's log says what went wrong."
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
+        self.hint = hint or type(self).hint
         super().__init__(self.message)
 
 
@@ -91,6 +93,7 @@ class ClientTokenWrong(TomadaError):
 
     status = 403
     code = "client_token_wrong"
+    hint = "Send the Client-Token that the account has now, or Authorization: Bearer <partner token>."
 
 
 class NotFound(TomadaError):
@@ -98,7 +101,13 @@ class NotFound(TomadaError):
 
     status = 400
     code = "not_found"
-    hint = "Check the instance id and its token."
+    hint = "Check the id, and that the credential is of the account that it belongs to."
+
+
+class AccountNotFound(NotFound):
+    """Account not found"""
+
+    hint = "GET /v1/accounts lists the accounts with their ids."
 
 
 class SubscriptionNeeded(TomadaError):
@@ -106,6 +115,7 @@ class SubscriptionNeeded(TomadaError):
 
     status = 400
     code = "subscription_needed"
+    hint = "Subscribe to the instance: POST .../integrator/on-demand/subscription."
 
 
 class Refused(TomadaError):
@@ -113,6 +123,7 @@ class Refused(TomadaError):
 
     status = 400
     code = "refused"
+    hint = "Change first what the message says stands in the way."
 
 
 class LimitReached(TomadaError):
@@ -120,6 +131,7 @@ class LimitReached(TomadaError):
 
     status = 403
     code = "limit_reached"
+    hint = "Delete instances that are no longer needed, or ask the operator for a higher limit."
 
 
 class TooManyRequests(TomadaError):
@@ -147,6 +159,7 @@ class UnsupportedMediaType(TomadaError):
 
     status = 415
     code = "unsupported_media_type"
+    hint = "Send the body as JSON, with the header Content-Type: application/json."
 
 
 class BodyTooLarge(TomadaError):
@@ -154,6 +167,7 @@ class BodyTooLarge(TomadaError):
 
     status = 413
     code = "body_too_large"
+    hint = "Send less at a time; the message says how much is taken."
 
 
 class Unavailable(TomadaError):
@@ -182,3 +196,4 @@ class MachineTimeout(Unavailable):
 
     status = 504
     code = "machine_timeout"
+    hint = "It may have been done all the same; read the state before you repeat the request."

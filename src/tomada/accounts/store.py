@@ -7,7 +7,7 @@ import msgspec
 
 from tomada.accounts import audit
 from tomada.accounts.model import Account
-from tomada.errors import NotFound
+from tomada.errors import AccountNotFound
 from tomada.postgres.pool import Connection, Pool
 
 _COMPUTED = {
@@ -175,5 +175,5 @@ async def _log(
 ) -> None:
     """The last statement of a change. Raises NotFound if its first one found no account."""
     if found is None:
-        raise NotFound("Account not found")
+        raise AccountNotFound
     await audit.append(connection, account_id, actor, action, account_id, detail)

@@ -123,7 +123,9 @@ async def reenable(
     async with pool.acquire() as connection, connection.transaction():
         lane_id = await replaying.reenable(connection, account_id, instance_id, url)
         if lane_id is None:
-            raise NotFound("There is no disabled URL like that")
+            raise NotFound(
+                "There is no disabled URL like that", hint="GET /v1/instances/{id}/urls lists the URLs as they are."
+            )
         if recover_since_ms is None:
             return None
         selection = Selection(instance_id=instance_id, only="dead", since_ms=recover_since_ms)

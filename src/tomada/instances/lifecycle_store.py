@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tomada.errors import LimitReached, NotFound
+from tomada.errors import AccountNotFound, LimitReached, NotFound
 from tomada.instances import erasure, lifecycle
 from tomada.instances.deletion import FORCE_AFTER_MS, LEASE_MS, OUTSIDE, PLANS, Deletion, Done, Receipt, Step
 from tomada.instances.lifecycle import Change, Scope, Standing
@@ -268,7 +268,10 @@ class PostgresLifecycle:
         """The newest erasure receipt of the account's instance. Raises NotFound."""
         row = await self._pool.fetchrow(_RECEIPT, account_id, instance_id)
         if row is None:
-            raise NotFound("No erasure receipt for this instance")
+            raise NotFound(
+                "No erasure receipt for this instance",
+                hint="There is one as soon as its deletion has ended; ask again.",
+            )
         deletion = _deletion(row)
         return Receipt(
             instance_id=instance_id,
@@ -288,7 +291,7 @@ class PostgresLifecycle:
         async with self._pool.acquire() as connection, connection.transaction():
             until_ms: int | None = await connection.fetchval(_SUSPEND_ACCOUNT, account_id, suspension_ms)
             if until_ms is None:
-                raise NotFound("Account not found")
+                raise AccountNotFound
             await connection.execute(_SPREAD, account_id, until_ms)
             await self._neighbours.audit(connection, account_id, actor, "suspended", account_id, {"until": until_ms})
         return until_ms
@@ -297,7 +300,7 @@ class PostgresLifecycle:
         """See LifecycleStore. Raises NotFound."""
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval(_RESUME_ACCOUNT, account_id):
-                raise NotFound("Account not found")
+                raise AccountNotFound
             await connection.execute(_SPREAD, account_id, None)
             await self._neighbours.audit(connection, account_id, actor, "resumed", account_id)
 

@@ -199,7 +199,7 @@ async def progress(request: AnyRequest, replay_id: FromPath[str]) -> Progress:
     """How far a replay is."""
     found = await replay.progress(_parts(request).pool, account_of(request).id, replay_id)
     if found is None:
-        raise NotFound("There is no such replay")
+        raise NotFound("There is no such replay", hint="The id is in the answer of POST /v1/instances/{id}/replays.")
     return found
 
 

@@ -11,13 +11,15 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from tomada.errors import NotFound, OutcomeUnknown, TomadaError, TooManyRequests, Unavailable
+from tomada.errors import BadInput, NotFound, OutcomeUnknown, TomadaError, TooManyRequests, Unavailable
 from tomada.postgres.pool import is_connection_lost, is_rolled_back
 from tomada.wire.reading import AnyRequest
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN_ROUTE = {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"}
+_HINT_PATH = "Compare the path with GET /v1/openapi.json."
+_HINT_METHOD = "Use a method that the header Allow names."
 
 _READING = ("GET", "HEAD")
 
@@ -31,7 +33,7 @@ def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if error.status == 401:  # RFC 9110 wants it beside a 401
         headers = {"WWW-Authenticate": "Bearer"}
-    if not request.scope["path"].startswith("/v1/"):  # request.url would read the header Host, which may be nonsense
+    if not _is_v1(request):
         return _failure(error.status, {"error": error.message}, headers)
     status = 404 if isinstance(error, NotFound) else error.status  # the wire's clients know 400, ours what HTTP means
     return _failure(status, {"error": error.code, "message": error.message, "hint": error.hint}, headers)
@@ -40,12 +42,20 @@ def answer_ours(request: AnyRequest, error: TomadaError) -> Failure:
 def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
     """What the router says: unknown route, wrong method, or a request it cannot read."""
     if isinstance(error, NotFoundException):
+        if _is_v1(request):
+            return answer_ours(request, NotFound(UNKNOWN_ROUTE["message"], hint=_HINT_PATH))
         return _failure(404, UNKNOWN_ROUTE)
     if isinstance(error, MethodNotAllowedException):
-        return _failure(405, {"error": "Method Not Allowed"}, error.headers)
+        words = {"error": "Method Not Allowed"}
+        if _is_v1(request):
+            words = {"error": "method_not_allowed", "message": words["error"], "hint": _HINT_METHOD}
+        return _failure(405, words, error.headers)
     if error.status_code >= 500:
         log.error("wire.router_failed", status=error.status_code, exc_info=error)
         return answer_ours(request, TomadaError())
+    if _is_v1(request):
+        words = {"error": BadInput.code, "message": error.detail, "hint": BadInput.hint}
+        return _failure(error.status_code, words)
     return _failure(error.status_code, {"error": error.detail})
 
 
@@ -70,6 +80,11 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     HTTPException: answer_http,
     Exception: answer_unknown,
 }
+
+
+def _is_v1(request: AnyRequest) -> bool:
+    """By the path alone: request.url would read the header Host, which may be nonsense."""
+    return bool(request.scope["path"].startswith("/v1/"))
 
 
 def _failure(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Failure:

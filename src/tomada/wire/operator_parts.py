@@ -21,6 +21,7 @@ from tomada.wire.ports import Ports
 from tomada.wire.reading import AnyRequest
 
 ACTOR = "operator"
+_HINT = "Send Authorization: Bearer <TOMADA_OPERATOR_TOKEN>; without one these calls stay shut."
 
 
 class OperatorParts(NamedTuple):
@@ -46,7 +47,7 @@ def operator_guard(connection: AnyConnection, _handler: BaseRouteHandler) -> Non
         scheme, _, token = authorization.partition(" ")
         sent = token_hash(token.strip())
         if expected is None or scheme.lower() != "bearer" or not hmac.compare_digest(sent, expected):
-            raise Unauthorized
+            raise Unauthorized(hint=_HINT)
 
 
 def parts_of(request: AnyRequest) -> OperatorParts:

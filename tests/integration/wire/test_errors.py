@@ -13,8 +13,14 @@ from litestar.params import FromPath
 
 from tests.integration.wire.client import JSON, Answer, Client, read_answer
 from tests.integration.wire.conftest import BODY_BYTES_MAX, Wire
-from tomada.errors import OutcomeUnknown, Unavailable
+from tomada.errors import OutcomeUnknown, TomadaError, Unavailable
+from tomada.kit.clock import SystemClock
+from tomada.wire import operator
+from tomada.wire.api import build_app
+from tomada.wire.failed_logins import FailedLogins
 from tomada.wire.failing import EXCEPTION_HANDLERS
+from tomada.wire.operator_parts import OperatorParts
+from tomada.wire.ports import Ports, WireSettings
 from tomada.wire.server import serving
 
 CREATE = "/instances/integrator/on-demand"
@@ -232,6 +238,40 @@ async def test_nothing_was_done_is_said_only_when_known(method: str, error: str,
     shown = answer.json()
     assert (answer.status, shown["error"]) == (503, code)
     assert shown["hint"].startswith("Nothing was done") == (code == "unavailable")
+
+
+def _all_errors(base: type[TomadaError] = TomadaError) -> list[type[TomadaError]]:
+    return [base, *(found for each in base.__subclasses__() for found in _all_errors(each))]
+
+
+@pytest.mark.parametrize("kind", _all_errors(), ids=lambda kind: kind.__name__)
+def test_every_error_has_a_hint(kind: type[TomadaError]) -> None:
+    """One sentence; an error may be raised with a better one."""
+    assert kind().hint.endswith(".")
+    assert kind.__name__ == "TooManyRequests" or kind(hint="Do this.").hint == "Do this."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "hint"),
+    [
+        ("GET", "/v1/no-such-call", 404, "not_found", "openapi.json"),
+        ("POST", "/v1/openapi.json", 405, "method_not_allowed", "Allow"),
+        ("GET", "/v1/accounts", 401, "unauthorized", "TOMADA_OPERATOR_TOKEN"),
+    ],
+)
+async def test_errors_of_v1(method: str, path: str, status: int, code: str, hint: str) -> None:
+    """Code, words and what to do, also where the router or the operator's guard refuses."""
+    nothing: Any = None
+    of_none = dict.fromkeys(Ports.__struct_fields__, nothing) | {"settings": WireSettings(trial_ms=1)}
+    ports = Ports(**of_none | {"logins": FailedLogins(SystemClock(), 100)})
+    parts = OperatorParts(*[nothing] * len(OperatorParts._fields))
+    async with serving(build_app(ports, [operator.router], {"operator": parts}), "127.0.0.1", 0) as url:
+        answer = await Client(url).call(method, path)
+    shown = answer.json()
+    assert (answer.status, shown["error"]) == (status, code)
+    assert list(shown) == ["error", "message", "hint"]
+    assert hint in shown["hint"]
+    assert ("allow" in answer.headers) == (status == 405)
 
 
 @pytest.mark.parametrize("query", ["page=x", "page=1&pageSize=1e3", "page=" + "9" * 30, "pageSize=%00", "page=1.5"])
