@@ -107,7 +107,11 @@ async def purge_dead_letters(
 
 
 async def switch_on(pool: Pool, account_id: str, instance_id: str, url: str) -> bool:
-    """Call a disabled URL again from the next event on; False if it is not disabled. Its dead letters stay."""
+    """Call a disabled URL again from the next event on; False if it is not disabled. Its dead letters stay.
+
+    Raises Unavailable if the URL's queue is filled faster than it is emptied.
+    """
+    await _empty(pool, account_id, instance_id, url)
     async with pool.acquire() as connection, connection.transaction():
         return await replaying.reenable(connection, account_id, instance_id, url) is not None
 
@@ -117,9 +121,10 @@ async def reenable(
 ) -> str | None:
     """Switch a disabled URL on again; with `recover_since_ms`, replay its dead letters since then (the id is returned).
 
-    Both or neither. Raises NotFound if the URL is not there or not disabled.
+    Both or neither. Raises NotFound if the URL is not there or not disabled, Unavailable as `switch_on` does.
     """
     check_url(url, rules)
+    await _empty(pool, account_id, instance_id, url)
     async with pool.acquire() as connection, connection.transaction():
         lane_id = await replaying.reenable(connection, account_id, instance_id, url)
         if lane_id is None:
@@ -130,6 +135,17 @@ async def reenable(
             return None
         selection = Selection(instance_id=instance_id, only="dead", since_ms=recover_since_ms)
         return await _start(connection, account_id, selection, lane_id=lane_id)
+
+
+async def _empty(pool: Pool, account_id: str, instance_id: str, url: str) -> None:
+    """Bury what waits at a disabled URL, each part in a transaction of its own: others use instance and lane between.
+
+    Upkeep would do the same in its own time, so nothing is lost if whoever asked is gone before the end.
+    """
+    is_left = True
+    while is_left:
+        async with pool.acquire() as connection, connection.transaction():
+            is_left = await replaying.bury_disabled(connection, account_id, instance_id, url)
 
 
 async def send_test_event(

@@ -6,6 +6,8 @@ import pytest
 
 from tests.integration.callbacks.harness import (
     OPEN_RULES,
+    Account,
+    Instance,
     event,
     eventually,
     keys,
@@ -17,8 +19,9 @@ from tests.integration.callbacks.harness import (
 from tests.receiver import Receiver
 from tomada.callbacks import history, replay
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import settling
+from tomada.callbacks.store import replaying, settling
 from tomada.callbacks.upkeep import bury_disabled, refresh_figures, work_off_replays
+from tomada.errors import Unavailable
 from tomada.postgres.pool import Pool
 
 DAY_MS = 24 * 3_600_000
@@ -85,6 +88,47 @@ async def test_w11_a_large_queue_goes_to_the_dead_letters_in_steps(
     await bury_disabled(pool)
     assert await pool.fetchval(left, first.id) == 0
     assert await pool.fetchval("select count(*) from dead_letter") == 70
+
+
+async def _disabled_with(pool: Pool, receiver: Receiver, count: int) -> tuple[Account, Instance]:
+    """An instance whose URL was disabled with so many events for it, of which BURIED_AT_ONCE are buried."""
+    account = await make_account(pool)
+    instance = await make_instance(pool, account, receiver.url("gone"))
+    await Recorder(pool).record([event(instance, n) for n in range(count)])
+    async with running(pool):
+        await eventually(lambda: pool.fetchval("select count(*) = 1 from lane where disabled_ms is not null"))
+    return account, instance
+
+
+@pytest.mark.parametrize("by_setting_it", [True, False])
+async def test_w11_switching_on_buries_in_steps(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, by_setting_it: bool
+) -> None:
+    """No transaction holds the lane for longer than some rows take, however many wait: others record meanwhile."""
+    monkeypatch.setattr(settling, "BURIED_AT_ONCE", 10)
+    account, instance = await _disabled_with(pool, receiver, 55)
+    url = receiver.url("gone")
+    if by_setting_it:
+        assert await replay.switch_on(pool, account.id, instance.id, url)
+    else:
+        await replay.reenable(pool, account.id, instance.id, url, rules=OPEN_RULES)
+    steps = await pool.fetch("select count(*) as n from dead_letter group by xmin::text")
+    assert sorted(row["n"] for row in steps) == [5, 10, 10, 10, 10, 10]
+    assert await pool.fetchval("select disabled_ms is null and done_position = last_position from lane")
+
+
+async def test_w11_switching_on_is_refused_while_too_much_waits(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fills the lane faster than it is emptied is told to try again, and finds nothing changed."""
+    monkeypatch.setattr(settling, "BURIED_AT_ONCE", 10)
+    account, instance = await _disabled_with(pool, receiver, 55)
+    with pytest.raises(Unavailable):
+        async with pool.acquire() as connection, connection.transaction():
+            await replaying.reenable(connection, account.id, instance.id, receiver.url("gone"))
+    assert await pool.fetchval("select disabled_ms is not null from lane")
+    assert await pool.fetchval("select count(*) from dead_letter") == 10
+    assert await replay.switch_on(pool, account.id, instance.id, receiver.url("gone"))
 
 
 async def test_w11_a_success_starts_the_count_anew(pool: Pool, receiver: Receiver) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tomada.callbacks.store.recording import LOCK_INSTANCES
-from tomada.callbacks.store.settling import bury_all
+from tomada.callbacks.store.settling import bury
 from tomada.callbacks.targets import url_for
 from tomada.callbacks.types import Target
+from tomada.errors import Unavailable
 from tomada.kit.addresses import destination
 from tomada.postgres.pool import Connection
 
@@ -234,11 +235,21 @@ async def progress(connection: Connection, account_id: str, replay_id: str) -> A
     return await connection.fetchrow(_PROGRESS, account_id, replay_id)
 
 
+async def bury_disabled(connection: Connection, account_id: str, instance_id: str, url: str) -> bool:
+    """The next part of what waits at a disabled URL goes to the dead letters; whether more is left."""
+    lane_id = await connection.fetchval(_DISABLED, account_id, instance_id, url)
+    return lane_id is not None and await bury(connection, lane_id)
+
+
 async def reenable(connection: Connection, account_id: str, instance_id: str, url: str) -> int | None:
-    """Switch a disabled URL on again, in the caller's transaction; its lane, None if there is no such disabled one."""
+    """Switch a disabled URL on again, in the caller's transaction; its lane, None if there is no such disabled one.
+
+    The lane is used from its end, so it must be empty. Raises Unavailable if more waits than is buried at once.
+    """
     lane_id: int | None = await connection.fetchval(_DISABLED, account_id, instance_id, url)
     if lane_id is not None:
-        await bury_all(connection, lane_id)
+        if await bury(connection, lane_id):
+            raise Unavailable
         await connection.execute(_REENABLE, lane_id)
     return lane_id
 

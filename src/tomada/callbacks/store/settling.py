@@ -94,6 +94,7 @@ _STILL_TO_BURY = """
 select id from lane l where disabled_ms is not null and exists (select from callback c where c.lane_id = l.id offset 0)
 limit 1 for no key update skip locked
 """
+_IS_LEFT = "select exists (select from callback where lane_id = $1)"
 BURIED_AT_ONCE = 2000
 
 _LOCK_INSTANCES = "select from instance where id = any($1::text[]) order by id for no key update"
@@ -133,9 +134,11 @@ async def bury_next(connection: Connection) -> bool:
     return lane_id is not None
 
 
-async def bury_all(connection: Connection, lane_id: int) -> None:
-    """All of it at once: the lane is to be used again, from its end."""
-    await connection.execute(_BURY, lane_id, None)
+async def bury(connection: Connection, lane_id: int) -> bool:
+    """The next part of what waits in this disabled lane goes to the dead letters; whether more is left."""
+    await connection.execute(_BURY, lane_id, BURIED_AT_ONCE)
+    is_left: bool = await connection.fetchval(_IS_LEFT, lane_id)
+    return is_left
 
 
 async def _write_outcomes(connection: Connection, pairs: list[tuple[Lane, Delivered | Failed]]) -> None:
