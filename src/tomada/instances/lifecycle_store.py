@@ -1,8 +1,9 @@
 """The lifecycle's SQL: every change of state is one conditional UPDATE; what must come with it is in its transaction.
 
-Rows are locked in one order everywhere, so that no two transactions wait for each other: account, instance, deletion,
-the rows of the other domains, the audit log's head. The time is read by the statement that depends on it. Comparing
-with an index goes through `(select lifecycle_now_ms())`, once per statement: a volatile function would scan the table.
+Rows are locked in one order everywhere, so that no two transactions wait for each other: account, instances by id,
+deletion, the rows of the other domains, the audit log's head. The time is read by the statement that depends on it.
+Comparing with an index goes through `(select lifecycle_now_ms())`, once per statement: a volatile function would scan
+the table.
 """
 
 from typing import Any, Protocol
@@ -113,10 +114,10 @@ update account set suspended_until_ms = coalesce(suspended_until_ms, lifecycle_n
 where id = $1 returning suspended_until_ms
 """
 _RESUME_ACCOUNT = "update account set suspended_until_ms = null where id = $1 returning 1"
-_SPREAD = """
-update instance set suspended_until_ms = $2, revision = revision + 1
-where account_id = $1 and state <> 'deleted' and suspended_until_ms is distinct from $2
-"""
+_IS_SPREAD_TO = "account_id = $1 and state <> 'deleted' and suspended_until_ms is distinct from $2"
+# By id, as the recorder of events locks them: an UPDATE takes rows as it finds them.
+_LOCK_SPREAD = f"select from instance where {_IS_SPREAD_TO} order by id for no key update"
+_SPREAD = f"update instance set suspended_until_ms = $2, revision = revision + 1 where {_IS_SPREAD_TO}"
 
 
 class Neighbours(Protocol):
@@ -292,7 +293,7 @@ class PostgresLifecycle:
             until_ms: int | None = await connection.fetchval(_SUSPEND_ACCOUNT, account_id, suspension_ms)
             if until_ms is None:
                 raise AccountNotFound
-            await connection.execute(_SPREAD, account_id, until_ms)
+            await _spread(connection, account_id, until_ms)
             await self._neighbours.audit(connection, account_id, actor, "suspended", account_id, {"until": until_ms})
         return until_ms
 
@@ -301,8 +302,14 @@ class PostgresLifecycle:
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval(_RESUME_ACCOUNT, account_id):
                 raise AccountNotFound
-            await connection.execute(_SPREAD, account_id, None)
+            await _spread(connection, account_id, None)
             await self._neighbours.audit(connection, account_id, actor, "resumed", account_id)
+
+
+async def _spread(connection: Connection, account_id: str, until_ms: int | None) -> None:
+    """The account's suspension, on each of its instances; the account is locked."""
+    await connection.execute(_LOCK_SPREAD, account_id, until_ms)
+    await connection.execute(_SPREAD, account_id, until_ms)
 
 
 def _snapshot(row: Any) -> Snapshot:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.integration.lifecycle.sides import TERMS, Neighbours, PostgresSide
 from tomada.accounts import audit
+from tomada.callbacks.store.recording import write_events
+from tomada.callbacks.types import NewEvent, Target
 from tomada.errors import NotFound, SubscriptionNeeded, TomadaError
 from tomada.instances import subscriptions
 from tomada.instances.clock import advance_clock, read_clock
@@ -20,6 +22,14 @@ from tomada.postgres.pool import Pool, connect
 
 TWO_DAYS_S = 48 * 3600
 RACES = 60
+SPREAD = 300
+SPREAD_ROUNDS = 20
+
+_INSTANCES = """
+insert into instance (id, account_id, token_hash, token_sealed, name, session_name, created_ms, due_ms)
+select name, 'A', 'hash', 'sealed', 'Shop', 'Shop', lifecycle_now_ms(), lifecycle_now_ms() + 172800000
+from unnest($1::text[]) as name
+"""
 
 
 async def rented(pool: Pool, count: int) -> tuple[PostgresSide, list[str]]:
@@ -115,6 +125,32 @@ async def test_a_message_accepted_while_its_instance_ended_is_cancelled_too(pool
         await transaction.commit()
     await ending
     assert await pool.fetchval("select count(*) from outgoing_message where state <> 'cancelled'") == 0
+
+
+async def test_suspension_and_recorded_events_wait_for_each_other(pool: Pool) -> None:
+    """Both lock many instances of the account; rows that lie in the table against their ids' order deadlock nobody."""
+    side, _ = await rented(pool, 0)
+    names = [f"I{number:03}" for number in reversed(range(SPREAD))]
+    await pool.execute(_INSTANCES, names)
+    done = asyncio.Event()
+
+    async def suspend_and_resume() -> None:
+        for _ in range(SPREAD_ROUNDS):
+            await side.store.suspend("A", 5, "operator")
+            await side.store.resume("A", "operator")
+        done.set()
+
+    async def record() -> None:
+        count = 0
+        while not done.is_set():
+            count += 1
+            events = [NewEvent(name, Target.CONNECTED, "T", "{}", f"{count}") for name in names]
+            async with pool.acquire() as connection, connection.transaction():
+                await write_events(connection, events)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(record())
+        group.create_task(suspend_and_resume())
 
 
 async def test_the_loop_wakes_at_the_due_time_by_itself(pool: Pool) -> None:
