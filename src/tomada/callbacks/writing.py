@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import asyncpg
 import msgspec
 
 from tomada.callbacks.store.delivered import is_delivered, settle_delivered
@@ -10,7 +9,7 @@ from tomada.callbacks.store.recording import write_events
 from tomada.callbacks.store.settling import Settled, settle
 from tomada.callbacks.types import NewEvent, Settlement, Target
 from tomada.errors import DatabaseUnavailable
-from tomada.postgres.pool import Connection, is_connection_lost
+from tomada.postgres.pool import Connection, is_connection_lost, is_rolled_back
 
 
 async def write(connection: Connection, batch: Sequence[Settlement]) -> Settled:
@@ -27,8 +26,7 @@ async def write(connection: Connection, batch: Sequence[Settlement]) -> Settled:
 
 def is_passing(error: Exception) -> bool:
     """Whether the database was away or in a tangle, and the same may be tried again as it is."""
-    tangled = isinstance(error, asyncpg.TransactionRollbackError)
-    return tangled or isinstance(error, DatabaseUnavailable) or is_connection_lost(error)
+    return is_rolled_back(error) or isinstance(error, DatabaseUnavailable) or is_connection_lost(error)
 
 
 def _disabled_notice(settlement: Settlement) -> NewEvent:
