@@ -63,18 +63,37 @@ select l.id, l.url, l.due_ms, l.failing_since_ms, l.disabled_ms, l.disabled_reas
 from lane l where l.account_id = $1 and l.instance_id = $2 order by l.id
 """
 
-_DEAD = _WITHIN.format(
-    order="lane_id, position",
-    bytes_max="$6",
-    page="""
+# A page is cut out of an index before anything is joined to it: what lies there may be millions, of this account and of
+# others. Of an account in the order of dead_letter_by_lane (with `account_id = $1` the primary key would give that
+# order too, and walk through those of others); of an instance from each of its few lanes.
+_DEAD_COLUMNS = """
 select d.instance_id, d.event_number, e.id as event_id, e.type, e.payload, l.url, d.attempts, d.died_ms, d.reason,
     d.lane_id, d.position
-from dead_letter d
+"""
+_DEAD = _WITHIN.format(
+    order="lane_id, position",
+    bytes_max="$5",
+    page=f"""{_DEAD_COLUMNS}
+from (
+    select * from dead_letter where (account_id, lane_id, position) > ($1, $2, $3) and account_id <= $1
+    order by account_id, lane_id, position limit $4
+) d
 join lane l on l.id = d.lane_id
 join event e on e.instance_id = d.instance_id and e.number = d.event_number
-where d.account_id = $1 and ($2::text is null or d.instance_id = $2) and (d.lane_id, d.position) > ($3, $4)
-order by d.lane_id, d.position limit $5
-""",
+order by d.lane_id, d.position
+""",  # noqa: S608 - constants
+)
+_DEAD_OF_INSTANCE = _WITHIN.format(
+    order="lane_id, position",
+    bytes_max="$5",
+    page=f"""{_DEAD_COLUMNS}
+from lane l cross join lateral (
+    select * from dead_letter where lane_id = l.id and (lane_id, position) > ($2, $3) order by position limit $4
+) d
+join event e on e.instance_id = d.instance_id and e.number = d.event_number
+where l.account_id = $1 and l.instance_id = $6
+order by d.lane_id, d.position limit $4
+""",  # noqa: S608 - constants
 )
 
 _INSTANCE = """
@@ -122,7 +141,11 @@ async def dead_letters(
     connection: Connection, account_id: str, instance_id: str | None, after: tuple[int, int], limit: int
 ) -> tuple[list[Any], tuple[int, int] | None]:
     """Dead letters of an account or of one instance, by lane and position; and what `after` is to be next."""
-    rows = await connection.fetch(_DEAD, account_id, instance_id, *after, limit, PAGE_BYTES)
+    page = (account_id, *after, limit, PAGE_BYTES)
+    if instance_id is None:
+        rows = await connection.fetch(_DEAD, *page)
+    else:
+        rows = await connection.fetch(_DEAD_OF_INSTANCE, *page, instance_id)
     return rows, (rows[-1]["lane_id"], rows[-1]["position"]) if _is_full(rows, limit) else None
 
 

@@ -89,7 +89,8 @@ create table dead_letter (
     reason text not null,
     primary key (lane_id, position)
 );
-create index dead_letter_by_account on dead_letter (account_id, instance_id, event_number);
+create index dead_letter_by_event on dead_letter (instance_id, event_number);
+create index dead_letter_by_lane on dead_letter (account_id, lane_id, position);  -- the order in which they are shown
 create index dead_letter_by_time on dead_letter (died_ms);
 
 -- A request to send events again, worked off in small steps from `after_number` on, so that it survives a restart and
