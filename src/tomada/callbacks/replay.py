@@ -13,6 +13,7 @@ from tomada.callbacks.sending import Sender, attempt_one
 from tomada.callbacks.shapes import Facts
 from tomada.callbacks.signing import Credentials
 from tomada.callbacks.store import reading, replaying
+from tomada.callbacks.store.replaying import LAST
 from tomada.callbacks.types import Attempt, Waiting
 from tomada.callbacks.urls import check_url
 from tomada.engine.port import MessageReceived, TextReceived
@@ -22,7 +23,6 @@ from tomada.kit.addresses import AddressRules
 from tomada.kit.sealing import Sealer
 from tomada.postgres.pool import Connection, Pool
 
-_LAST = (1 << 63) - 1
 SELECTIONS = ("all", "missing", "dead")
 
 
@@ -35,7 +35,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str
     only: str = "all"
     from_number: int = 1
-    until_number: int = _LAST
+    until_number: int = LAST
     since_ms: int = 0
 
 
@@ -99,11 +99,30 @@ async def progress(pool: Pool, account_id: str, replay_id: str) -> Progress | No
 
 
 async def purge_dead_letters(
-    pool: Pool, account_id: str, instance_id: str, *, before_ms: int = _LAST, event_numbers: list[int] | None = None
+    pool: Pool, account_id: str, instance_id: str, *, before_ms: int = LAST, event_numbers: list[int] | None = None
 ) -> int:
-    """Remove dead letters for good (all, older ones, or those of some events); how many. The events stay in history."""
-    async with pool.acquire() as connection:
-        return await replaying.purge_dead(connection, account_id, instance_id, before_ms, event_numbers)
+    """Remove dead letters for good (all, older ones, or those of some events); how many. The events stay in history.
+
+    In parts, each a transaction of its own: whoever is cut off asks again for the rest.
+    """
+    if event_numbers is not None:
+        return await _purge_events(pool, account_id, instance_id, before_ms, event_numbers)
+    removed = 0
+    after: int | None = 0
+    while after is not None:
+        async with pool.acquire() as connection:
+            part, after = await replaying.purge_dead(connection, account_id, instance_id, before_ms, after)
+        removed += part
+    return removed
+
+
+async def _purge_events(pool: Pool, account_id: str, instance_id: str, before_ms: int, numbers: list[int]) -> int:
+    removed = 0
+    for start in range(0, len(numbers), replaying.LOOK_MAX):
+        part = numbers[start : start + replaying.LOOK_MAX]
+        async with pool.acquire() as connection:
+            removed += await replaying.purge_dead_events(connection, account_id, instance_id, before_ms, part)
+    return removed
 
 
 async def switch_on(pool: Pool, account_id: str, instance_id: str, url: str) -> bool:

@@ -22,6 +22,15 @@ from tomada.callbacks.types import Target
 from tomada.callbacks.upkeep import work_off_replays
 from tomada.postgres.pool import Pool
 
+# How many dead letters each statement removes.
+_COUNT_REMOVED = """
+create table removed (id bigint generated always as identity, n bigint);
+create function note_removed() returns trigger language plpgsql as
+$$ begin insert into removed (n) select count(*) from gone having count(*) > 0; return null; end $$;
+create trigger noted after delete on dead_letter referencing old table as gone
+for each statement execute function note_removed();
+"""
+
 
 async def _two_urls(pool: Pool, receiver: Receiver) -> tuple[Account, Instance]:
     """An instance with a URL each for received and for connected, x and y, both of which have said 410."""
@@ -132,6 +141,28 @@ async def test_a_step_looks_at_a_bounded_number_of_dead_letters(
     assert places[:2] == [10, 20]
     assert len(places) == 3
     assert await _arrive(pool, receiver) == [("/named-x", "x1")]
+
+
+async def test_a_purge_goes_in_parts_and_tells_the_total(
+    pool: Pool, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No statement removes more than a part, however many there are; those of other instances stay."""
+    await receiver.set("x", "gone")
+    account = await make_account(pool)
+    owned = [await make_instance(pool, account, receiver.url("named-x")) for _ in range(2)]
+    async with running(pool) as rig:
+        await rig.recorder.record([event(instance, n) for n in range(25) for instance in owned])
+        await rig.settled()
+    await pool.execute("update dead_letter set died_ms = case when event_number > 22 then 2 else 1 end")
+    await pool.execute(_COUNT_REMOVED)
+    monkeypatch.setattr(replaying, "LOOK_MAX", 10)
+
+    first, second = (instance.id for instance in owned)
+    assert await replay.purge_dead_letters(pool, account.id, first, before_ms=2) == 22
+    assert await replay.purge_dead_letters(pool, account.id, first) == 3
+    assert await replay.purge_dead_letters(pool, account.id, second, event_numbers=list(range(4, 20))) == 16
+    assert [row["n"] for row in await pool.fetch("select n from removed order by id")] == [10, 10, 2, 3, 10, 6]
+    assert await pool.fetchval("select count(*) from dead_letter") == 9
 
 
 async def test_switching_on_and_asking_for_recovery_are_one(

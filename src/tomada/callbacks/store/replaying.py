@@ -24,6 +24,7 @@ from tomada.postgres.pool import Connection
 
 STEP_EVENTS = 500
 LOOK_MAX = 5000
+LAST = (1 << 63) - 1
 
 # Account and instance are checked here: a foreign instance, or one that was erased, inserts nothing.
 _START = """
@@ -141,7 +142,10 @@ where id = $1
 
 _PURGE = """
 delete from dead_letter where account_id = $1 and instance_id = $2 and died_ms < $3
-    and ($4::bigint[] is null or event_number = any($4))
+    and event_number > $4 and event_number <= $5
+"""
+_PURGE_NUMBERS = """
+delete from dead_letter where account_id = $1 and instance_id = $2 and died_ms < $3 and event_number = any($4::bigint[])
 """
 
 
@@ -255,8 +259,24 @@ async def reenable(connection: Connection, account_id: str, instance_id: str, ur
 
 
 async def purge_dead(
-    connection: Connection, account_id: str, instance_id: str, before_ms: int, numbers: Sequence[int] | None
+    connection: Connection, account_id: str, instance_id: str, before_ms: int, after_number: int
+) -> tuple[int, int | None]:
+    """Delete dead letters for good, of those behind `after_number` the next LOOK_MAX; how many, and up to where.
+
+    None: there are no more.
+    """
+    of = (account_id, instance_id)
+    end: int | None = await connection.fetchval(_DEAD_STRETCH_END, *of, after_number, LAST, LOOK_MAX - 1)
+    status = await connection.execute(_PURGE, *of, before_ms, after_number, LAST if end is None else end)
+    return _count(status), end
+
+
+async def purge_dead_events(
+    connection: Connection, account_id: str, instance_id: str, before_ms: int, numbers: Sequence[int]
 ) -> int:
-    """Delete dead letters for good; how many."""
-    status: str = await connection.execute(_PURGE, account_id, instance_id, before_ms, numbers)
+    """Delete the dead letters of these events, LOOK_MAX at most, for good; how many."""
+    return _count(await connection.execute(_PURGE_NUMBERS, account_id, instance_id, before_ms, numbers))
+
+
+def _count(status: str) -> int:
     return int(status.rsplit(maxsplit=1)[-1])
