@@ -55,7 +55,7 @@ async def test_a_page_of_dead_letters_reads_no_more_than_it_shows(pool: Pool) ->
             async with pool.acquire() as connection, connection.transaction():
                 read = await connection.fetchval(_READ)
                 after = shown[-1] if shown else (0, 0)
-                page = await reading.dead_letters(connection, account.id, instance_id, after, 100)
+                page, _ = await reading.dead_letters(connection, account.id, instance_id, after, 100)
                 assert await connection.fetchval(_READ) - read <= 100
             if not page:
                 break
