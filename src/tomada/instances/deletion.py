@@ -4,7 +4,8 @@ The change that takes an instance its machine inserts the deletion's row in the 
 instance without one. A sweeper claims it for a lease; every claim gets a greater number, and whoever records a step
 must still hold that number, so of a crashed, a frozen and a new sweeper only the newest writes. Two kinds of steps:
 
-- *local* steps change rows. The work and its record are one transaction: they happen exactly once.
+- *local* steps change rows. The work and its record are one transaction: they happen exactly once. Erasing events is
+  many of them, each of which counts what it removed.
 - *outside* steps (log out, remove files) happen at least once: they are repeated after a crash, so they must be
   idempotent. They carry the deletion's epoch and touch only machines from before it: the machine that the instance
   was given anew meanwhile has that epoch or a greater one, and is safe even from a sweeper that was frozen for days.
@@ -121,7 +122,7 @@ class Machines(Protocol):
 
 
 class Record(Protocol):
-    """Where a deletion stands; implemented by the lifecycle store. Each call is one transaction."""
+    """Where a deletion stands; implemented by the lifecycle store. Each call is one transaction, or more to erase."""
 
     async def settle(self, deletion: Deletion, step: Step, removed: dict[str, int], note: str) -> Deletion | None:
         """Does a local step and notes any step as done; None if the claim was lost. Doing it twice changes nothing."""

@@ -20,7 +20,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class LifecycleStore(Record, Protocol):
-    """The lifecycle's rows. Every method is one transaction, done wholly or not at all."""
+    """The lifecycle's rows. Every method is one transaction, done wholly or not at all; erasing events may be more."""
 
     async def read(self, account_id: str, instance_id: str) -> Snapshot | None:
         """The account's instance; None if there is none of that id, or it is another account's."""

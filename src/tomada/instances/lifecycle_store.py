@@ -53,7 +53,8 @@ set force_ms = case when force_ms is not null then 0 end, ready_ms = least(ready
 where instance_id = $1 and epoch < $2 and finished_ms is null
 """
 _DELETION = (
-    "instance_id, account_id, epoch, scope, cause, asked_ms, done, failures, number, forced, finished_ms is not null"
+    "instance_id, account_id, epoch, scope, cause, asked_ms, done, partly, failures, number, forced,"
+    " finished_ms is not null"
 )
 _UNFINISHED = f"""
 select {_DELETION} as finished from deletion
@@ -89,9 +90,13 @@ _NOTE = f"""
 update deletion
 set done = done || jsonb_build_array(jsonb_build_object('step', $3::text, 'atMs', lifecycle_now_ms(),
         'removed', $4::jsonb, 'note', $5::text)),
-    failures = 0, ready_ms = greatest(ready_ms, real_now_ms() + $6)
+    partly = '{{}}', failures = 0, ready_ms = greatest(ready_ms, real_now_ms() + $6)
 where instance_id = $1 and epoch = $2
 returning {_DELETION} as finished
+"""
+_NOTE_PART = """
+update deletion set partly = $3, ready_ms = greatest(ready_ms, real_now_ms() + $4)
+where instance_id = $1 and epoch = $2
 """
 _POSTPONE = """
 update deletion set ready_ms = real_now_ms() + $4, not_before_ms = $5, failures = failures + $6,
@@ -210,15 +215,35 @@ class PostgresLifecycle:
         """See Record."""
         if step is Step.QUEUE:
             await self._pool.execute(_AWAIT_ACCEPTED, deletion.instance_id)
+        if step is Step.EVENTS:
+            while await self._erase_part(deletion):
+                pass
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK_INSTANCE, deletion.instance_id)
-            row = await connection.fetchrow(_LOCK_DELETION, deletion.instance_id, deletion.epoch, deletion.number)
+            row = await self._lock(connection, deletion)
             if row is None:
                 return None
             current = _deletion(row)
-            if any(item.step == step for item in current.done):
+            if _is_done(current, step):
                 return current
+            removed = removed or msgspec.json.decode(row["partly"])
             return await self._do(connection, current, step, removed, note, lease_ms=self._lease_ms)
+
+    async def _erase_part(self, deletion: Deletion) -> bool:
+        """Erases the next part of the events, and counts it for the receipt; False if there is none, or no claim."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await self._lock(connection, deletion)
+            if row is None or _is_done(_deletion(row), Step.EVENTS):
+                return False
+            removed = await erasure.erase_part(connection, deletion.instance_id)
+            if removed:
+                partly = msgspec.json.encode(_sum(msgspec.json.decode(row["partly"]), removed)).decode()
+                await connection.execute(_NOTE_PART, deletion.instance_id, deletion.epoch, partly, self._lease_ms)
+        return bool(removed)
+
+    async def _lock(self, connection: Connection, deletion: Deletion) -> Any:
+        """The deletion's row, if the claim still holds; the instance is locked before it."""
+        await connection.execute(_LOCK_INSTANCE, deletion.instance_id)
+        return await connection.fetchrow(_LOCK_DELETION, deletion.instance_id, deletion.epoch, deletion.number)
 
     async def _do(
         self,
@@ -236,7 +261,7 @@ class PostgresLifecycle:
         elif step is Step.NOTIFY:
             await self._neighbours.record_disconnected(connection, instance_id, f"deletion:{deletion.epoch}")
         elif step not in OUTSIDE:
-            removed = await erasure.erase(connection, instance_id, step)
+            removed = _sum(removed, await erasure.erase(connection, instance_id, step))
         row = await connection.fetchrow(
             _NOTE,
             *(instance_id, deletion.epoch, step, msgspec.json.encode(removed).decode(), note, lease_ms),
@@ -316,6 +341,14 @@ def _snapshot(row: Any) -> Snapshot:
     values = dict(row)
     now_ms = values.pop("now_ms")
     return Snapshot(msgspec.convert(values, Standing), now_ms)
+
+
+def _is_done(deletion: Deletion, step: Step) -> bool:
+    return any(item.step == step for item in deletion.done)
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {table: one.get(table, 0) + other.get(table, 0) for table in one | other}
 
 
 def _deletion(row: Any) -> Deletion:

@@ -12,15 +12,26 @@ import pytest
 from tests.integration.lifecycle.conftest import ACCOUNT
 from tests.integration.lifecycle.sides import START_MS, TERMS, FakeMachines, PostgresSide, TestClock
 from tomada.accounts import audit
+from tomada.callbacks.store.recording import write_events
+from tomada.callbacks.types import NewEvent, Target
 from tomada.instances import erasure, lifecycle, subscriptions
 from tomada.instances.billing import DAY_MS, HOUR_MS
 from tomada.instances.deletion import LEASE_MS, OUTSIDE, PLANS, Deletion, Receipt, Step, digest
 from tomada.instances.lifecycle import Scope, State
 from tomada.instances.sweeper import carry_deletions, end_what_is_due
+from tomada.postgres.pool import Connection
 
 T = TypeVar("T")
 DUE_MS = START_MS + 48 * HOUR_MS
 CASES = [(scope, step) for scope in Scope for step in PLANS[scope]]
+# How many events each statement removes.
+_COUNT_REMOVED = """
+create table removed (id bigint generated always as identity, n bigint);
+create function note_removed() returns trigger language plpgsql as
+$$ begin insert into removed (n) select count(*) from gone having count(*) > 0; return null; end $$;
+create trigger noted after delete on event referencing old table as gone
+for each statement execute function note_removed();
+"""
 STAYS = {"instance", "deletion", "audit"}
 
 
@@ -182,6 +193,40 @@ async def test_failing_or_repeated_outside(postgres_side: PostgresSide, scope: S
         await carry_deletions(side.store, side.machines, TERMS, TestClock())
     await heal(side, ready_ms)
     await judge(side, scope)
+
+
+async def test_events_are_erased_in_parts_and_counted_across_a_crash(
+    postgres_side: PostgresSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, no statement removes more than a part; the receipt tells all, whoever removed it."""
+    side = postgres_side
+    ready_ms = await prepare(side, Scope.INSTANCE)
+    await side.pool.execute(_COUNT_REMOVED)
+    events = [NewEvent("INSTANCE-I", Target.DISCONNECTED, "T", "{}", str(n)) for n in range(10)]
+    async with side.pool.acquire() as connection, connection.transaction():
+        await write_events(connection, events)
+    monkeypatch.setattr(erasure, "PART", 5)
+    parts: list[dict[str, int]] = []
+
+    async def part(connection: Connection, instance_id: str) -> dict[str, int]:
+        if len(parts) == 1:
+            raise Killed
+        parts.append(await erase_part(connection, instance_id))
+        return parts[-1]
+
+    erase_part = erasure.erase_part
+    await side.set_time(ready_ms, DUE_MS)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "erase_part", part)
+        with pytest.raises(Killed):
+            await carry_deletions(side.store, side.machines, TERMS, TestClock())
+    assert await side.pool.fetchval("select bool_and(due_ms is null) from lane where instance_id = 'INSTANCE-I'")
+    await heal(side, ready_ms)
+    await judge(side, Scope.INSTANCE)
+    assert [row["n"] for row in await side.pool.fetch("select n from removed order by id")] == [5, 5, 2]
+    (done,) = (d for d in (await side.store.receipt(ACCOUNT, "INSTANCE-I")).removed if d.step is Step.EVENTS)
+    assert (done.removed["event"], done.removed["callback"], done.removed["outgoing_message"]) == (12, 12, 1)
+    assert set(done.removed) >= set(erasure.TABLES[Step.EVENTS])
 
 
 async def test_every_table_and_column_is_accounted_for(postgres_side: PostgresSide) -> None:

@@ -29,6 +29,7 @@ create table deletion (
     cause text not null,
     asked_ms bigint not null default lifecycle_now_ms(),
     done jsonb not null default '[]',             -- the steps that are done: [{step, at_ms, removed, note}]
+    partly jsonb not null default '{}',           -- what the current step has removed so far: {table: rows}
     failures integer not null default 0,          -- of the current step, in a row
     number integer not null default 0,            -- of the latest claim: whoever records a step must still hold it
     ready_ms bigint not null default 0,           -- real time: end of the claim's lease, or of the pause after a failure
