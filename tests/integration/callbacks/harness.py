@@ -16,7 +16,8 @@ from tomada.callbacks.limits import Limits
 from tomada.callbacks.metrics import Metrics
 from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.sending import Sender
-from tomada.callbacks.types import NewEvent, Target
+from tomada.callbacks.store import taking
+from tomada.callbacks.types import Lane, NewEvent, Target
 from tomada.kit import ids
 from tomada.kit.addresses import AddressRules
 from tomada.kit.clock import SystemClock
@@ -138,6 +139,24 @@ async def running(
         await task
         await recorder.close()
         await egress.close()
+
+
+async def take(
+    pool: Pool, *, lanes_max: int = 8, batch: int = 8, batch_bytes: int = 1 << 20, lease_ms: int = 60_000
+) -> list[Lane]:
+    """Take due lanes as a dispatcher does that holds none."""
+    async with pool.acquire() as connection:
+        return await taking.take(
+            connection,
+            lanes_max=lanes_max,
+            batch=batch,
+            batch_bytes=batch_bytes,
+            lease_ms=lease_ms,
+            destination_room={},
+            account_room={},
+            destination_room_default=8,
+            account_room_default=8,
+        )
 
 
 async def pass_time(pool: Pool, ms: int) -> None:

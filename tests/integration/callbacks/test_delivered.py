@@ -4,31 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.integration.callbacks.harness import event, make_account, make_instance
+from tests.integration.callbacks.harness import event, make_account, make_instance, take
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import settling, taking
+from tomada.callbacks.store import settling
 from tomada.callbacks.store.delivered import is_delivered, settle_delivered
 from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement
 from tomada.postgres.pool import Connection, Pool
 
 OK = Attempt(at_ms=1, duration_ms=2, status=200, error=None)
 SLACK_MS = 2000
-
-
-async def _take_one(pool: Pool, batch: int = 2) -> Lane:
-    async with pool.acquire() as connection:
-        (lane,) = await taking.take(
-            connection,
-            lanes_max=1,
-            batch=batch,
-            batch_bytes=1 << 20,
-            lease_ms=60_000,
-            destination_room={},
-            account_room={},
-            destination_room_default=8,
-            account_room_default=8,
-        )
-    return lane
 
 
 def _settlement(lane: Lane) -> Settlement:
@@ -55,7 +39,7 @@ async def test_both_ways_of_settling_leave_the_same_rows(pool: Pool, newer: int)
     instance = await make_instance(pool, await make_account(pool), "http://receiver.example/")
     recorder = Recorder(pool)
     await recorder.record([event(instance, n) for n in range(2)])
-    lane = await _take_one(pool)
+    (lane,) = await take(pool, batch=2)
     await recorder.record([event(instance, f"newer {n}") for n in range(newer)])
     settlement = _settlement(lane)
     assert is_delivered(settlement)
@@ -76,7 +60,7 @@ async def test_a_lane_that_somebody_else_has_taken_is_left_alone(pool: Pool) -> 
     """The fence: under an older epoch nothing is written, neither the lane nor the attempts nor the callbacks."""
     instance = await make_instance(pool, await make_account(pool), "http://receiver.example/")
     await Recorder(pool).record([event(instance, n) for n in range(2)])
-    lane = await _take_one(pool)
+    (lane,) = await take(pool, batch=2)
     await pool.execute("update lane set lease_epoch = lease_epoch + 1")
 
     async with pool.acquire() as connection:
@@ -92,7 +76,7 @@ async def test_what_needs_the_general_way(pool: Pool) -> None:
     """A failure, an end of the URL, something that had given way, and a batch of which nothing was sent."""
     instance = await make_instance(pool, await make_account(pool), "http://receiver.example/")
     await Recorder(pool).record([event(instance, 0)])
-    lane = await _take_one(pool)
+    (lane,) = await take(pool, batch=2)
     (callback,) = lane.waiting
     refused = Failed(callback, Attempt(at_ms=1, duration_ms=2, status=500, error="status 500"))
 

@@ -10,29 +10,15 @@ from tests.integration.callbacks.harness import (
     make_account,
     make_instance,
     running,
+    take,
 )
 from tests.receiver import Receiver
 from tomada.callbacks import dispatcher, history
 from tomada.callbacks.backoff import Policy
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import reading, taking
-from tomada.callbacks.types import Lane, NewEvent, Target
+from tomada.callbacks.store import reading
+from tomada.callbacks.types import NewEvent, Target
 from tomada.postgres.pool import Pool
-
-
-async def _take(pool: Pool, batch_bytes: int) -> list[Lane]:
-    async with pool.acquire() as connection:
-        return await taking.take(
-            connection,
-            lanes_max=8,
-            batch=8,
-            batch_bytes=batch_bytes,
-            lease_ms=0,
-            destination_room={},
-            account_room={},
-            destination_room_default=8,
-            account_room_default=8,
-        )
 
 
 def _sized(instance: Instance, number: int, size: int) -> NewEvent:
@@ -58,7 +44,7 @@ async def test_payloads_are_taken_up_to_a_bound(pool: Pool, sizes: list[int], ta
     for url in ("https://a.example/", "https://b.example/"):
         instance = await make_instance(pool, account, url)
         await Recorder(pool).record([_sized(instance, number, size) for number, size in enumerate(sizes)])
-    lanes = await _take(pool, 100)
+    lanes = await take(pool, batch_bytes=100, lease_ms=0)
     assert [len(lane.waiting) for lane in lanes] == [taken, taken]
     assert [lane.more for lane in lanes] == [taken < len(sizes)] * 2
     assert [len(waiting.payload) for waiting in lanes[0].waiting] == sizes[:taken]
@@ -70,7 +56,7 @@ async def test_what_gave_way_and_is_due_again_counts_too(pool: Pool) -> None:
     await Recorder(pool).record([_sized(instance, number, 60) for number in range(6)])
     await pool.execute("update callback set aside_due_ms = 1 where position <= 4")
     await pool.execute("update lane set done_position = 4")
-    (lane,) = await _take(pool, 100)
+    (lane,) = await take(pool, batch_bytes=100, lease_ms=0)
     assert [(waiting.position, waiting.aside) for waiting in lane.waiting] == [(1, True), (2, True), (3, True)]
     assert lane.more
 

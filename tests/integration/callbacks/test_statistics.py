@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from tests.integration.callbacks.harness import event, make_account, make_instance
+from tests.integration.callbacks.harness import event, make_account, make_instance, take
 from tomada.callbacks.recorder import Recorder
-from tomada.callbacks.store import settling, taking
+from tomada.callbacks.store import settling
 from tomada.callbacks.store.delivered import settle_delivered
-from tomada.callbacks.types import Attempt, Delivered, Failed, Lane, Settlement
+from tomada.callbacks.types import Attempt, Delivered, Failed, Settlement
 from tomada.postgres.pool import Connection, Pool
 
 BACKLOG = 1000
@@ -26,21 +26,6 @@ async def _backlog_after_an_empty_day(pool: Pool) -> None:
     await pool.execute("update lane set due_ms = null, done_position = last_position")
     await pool.execute("analyze callback")
     await recorder.record([event(instance, n) for n in range(BACKLOG)])
-
-
-async def _take_one(connection: Connection) -> Lane:
-    (lane,) = await taking.take(
-        connection,
-        lanes_max=1,
-        batch=4,
-        batch_bytes=1 << 20,
-        lease_ms=60_000,
-        destination_room={},
-        account_room={},
-        destination_room_default=8,
-        account_room_default=8,
-    )
-    return lane
 
 
 async def _rows_read(connection: Connection) -> int:
@@ -66,11 +51,10 @@ async def test_a_settlement_reads_what_it_settles(
 ) -> None:
     """Regression: with statistics of an empty queue each settlement read the whole backlog."""
     await _backlog_after_an_empty_day(pool)
-    async with pool.acquire() as connection:
-        lane = await _take_one(connection)
-        settlement = Settlement(lane, tuple(outcome(callback, OK) for callback in lane.waiting), None)
+    (lane,) = await take(pool, batch=4)
+    settlement = Settlement(lane, tuple(outcome(callback, OK) for callback in lane.waiting), None)
 
-        async with connection.transaction():
-            before = await _rows_read(connection)
-            assert (await settle(connection, [settlement])).ours == {lane.id}
-            assert await _rows_read(connection) - before < BACKLOG / 10
+    async with pool.acquire() as connection, connection.transaction():
+        before = await _rows_read(connection)
+        assert (await settle(connection, [settlement])).ours == {lane.id}
+        assert await _rows_read(connection) - before < BACKLOG / 10

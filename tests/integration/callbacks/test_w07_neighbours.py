@@ -3,12 +3,12 @@
 import asyncio
 from pathlib import Path
 
-from tests.integration.callbacks.harness import event, eventually, keys, make_account, make_instance, running
+from tests.integration.callbacks.harness import event, eventually, keys, make_account, make_instance, running, take
 from tests.receiver import Receiver
 from tomada.callbacks.limits import Limits
 from tomada.callbacks.recorder import Recorder
 from tomada.callbacks.store import settling, taking
-from tomada.callbacks.types import Attempt, Delivered, Lane, Settlement
+from tomada.callbacks.types import Attempt, Delivered, Settlement
 from tomada.postgres.pool import Pool
 
 
@@ -99,9 +99,9 @@ async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver)
     instance = await make_instance(pool, account, receiver.url())
     await Recorder(pool).record([event(instance, "a")])
 
-    frozen = await _take_one(pool)
+    (frozen,) = await take(pool, lease_ms=100)  # a tenth of a second
     await asyncio.sleep(0.15)
-    heir = await _take_one(pool)
+    (heir,) = await take(pool, lease_ms=100)  # a tenth of a second
     assert heir.epoch == frozen.epoch + 1
     outcome = Delivered(frozen.waiting[0], Attempt(0, 0, 200, None))
     async with pool.acquire() as connection, connection.transaction():
@@ -114,20 +114,3 @@ async def test_a_frozen_dispatcher_is_fenced_off(pool: Pool, receiver: Receiver)
     async with pool.acquire() as connection:  # a renewal that comes late lengthens nothing
         assert await taking.renew(connection, [(heir.id, heir.epoch)], 60_000) == set()
     assert await pool.fetchval("select count(*) from callback") == 0
-
-
-async def _take_one(pool: Pool) -> Lane:
-    """The one lane that is due, for a tenth of a second."""
-    async with pool.acquire() as connection:
-        (lane,) = await taking.take(
-            connection,
-            lanes_max=1,
-            batch=8,
-            batch_bytes=1 << 20,
-            lease_ms=100,
-            destination_room={},
-            account_room={},
-            destination_room_default=8,
-            account_room_default=8,
-        )
-    return lane
