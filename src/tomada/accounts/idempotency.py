@@ -16,7 +16,7 @@ import hashlib
 from msgspec import Struct
 
 from tomada.errors import Conflict, Refused
-from tomada.postgres.pool import Connection, Pool
+from tomada.postgres.pool import Connection, Pool, rows_changed
 
 CLAIM_S = 60
 KEEP_H = 48
@@ -93,5 +93,4 @@ async def release(pool: Pool, held: Claim) -> None:
 
 async def purge(pool: Pool) -> int:
     """Forgets keys older than KEEP_H hours; returns how many."""
-    status = await pool.execute(_PURGE, KEEP_H * 3_600_000)
-    return int(status.split()[-1])
+    return rows_changed(await pool.execute(_PURGE, KEEP_H * 3_600_000))

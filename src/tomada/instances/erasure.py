@@ -7,7 +7,7 @@ Of messages and events there may be millions, more than one statement removes in
 """
 
 from tomada.instances.deletion import Step
-from tomada.postgres.pool import Connection
+from tomada.postgres.pool import Connection, rows_changed
 
 # Children first; `lane` last, since what it still holds goes with it.
 _CALLBACKS = ("dead_letter", "callback", "attempt", "replay", "event", "lane")
@@ -94,4 +94,4 @@ async def erase(connection: Connection, instance_id: str, step: Step) -> dict[st
 
 async def _delete(connection: Connection, table: str, instance_id: str, which: str = "true") -> int:
     status = await connection.execute(f"delete from {table} where instance_id = $1 and {which}", instance_id)  # noqa: S608 - constants and numbers
-    return int(status.split()[-1])
+    return rows_changed(status)

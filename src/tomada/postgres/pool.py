@@ -62,6 +62,11 @@ def is_rolled_back(error: BaseException) -> bool:
     return isinstance(error, asyncpg.TransactionRollbackError)
 
 
+def rows_changed(status: str) -> int:
+    """How many rows an INSERT, UPDATE or DELETE changed, of what `execute` returns."""
+    return int(status.rsplit(maxsplit=1)[-1])
+
+
 async def connect(
     dsn: str,
     *,

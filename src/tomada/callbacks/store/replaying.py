@@ -20,7 +20,7 @@ from tomada.callbacks.targets import url_for
 from tomada.callbacks.types import Target
 from tomada.errors import Unavailable
 from tomada.kit.addresses import destination
-from tomada.postgres.pool import Connection
+from tomada.postgres.pool import Connection, rows_changed
 
 STEP_EVENTS = 500
 LOOK_MAX = 5000
@@ -268,15 +268,11 @@ async def purge_dead(
     of = (account_id, instance_id)
     end: int | None = await connection.fetchval(_DEAD_STRETCH_END, *of, after_number, LAST, LOOK_MAX - 1)
     status = await connection.execute(_PURGE, *of, before_ms, after_number, LAST if end is None else end)
-    return _count(status), end
+    return rows_changed(status), end
 
 
 async def purge_dead_events(
     connection: Connection, account_id: str, instance_id: str, before_ms: int, numbers: Sequence[int]
 ) -> int:
     """Delete the dead letters of these events, LOOK_MAX at most, for good; how many."""
-    return _count(await connection.execute(_PURGE_NUMBERS, account_id, instance_id, before_ms, numbers))
-
-
-def _count(status: str) -> int:
-    return int(status.rsplit(maxsplit=1)[-1])
+    return rows_changed(await connection.execute(_PURGE_NUMBERS, account_id, instance_id, before_ms, numbers))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tomada.postgres.pool import Connection
+from tomada.postgres.pool import Connection, rows_changed
 
 ROWS_MAX = 5000
 
@@ -71,18 +71,14 @@ group by l.account_id
 
 async def remove_old(connection: Connection, retention_ms: int) -> int:
     """Remove up to some thousand rows of each kind that are past retention; how many were."""
-    removed = _count(await connection.execute(_OLD_DEAD, retention_ms, ROWS_MAX))
+    removed = rows_changed(await connection.execute(_OLD_DEAD, retention_ms, ROWS_MAX))
     async with connection.transaction():
         rows = await connection.fetch(_LOCK_OLD_EVENTS, retention_ms, ROWS_MAX)
         columns = [row["instance_id"] for row in rows], [row["number"] for row in rows]
-        removed += _count(await connection.execute(_DELETE_EVENTS, *columns))
+        removed += rows_changed(await connection.execute(_DELETE_EVENTS, *columns))
     for sql in (_OLD_ATTEMPTS, _OLD_LANES, _OLD_REPLAYS):
-        removed += _count(await connection.execute(sql, retention_ms, ROWS_MAX))
+        removed += rows_changed(await connection.execute(sql, retention_ms, ROWS_MAX))
     return removed
-
-
-def _count(status: str) -> int:
-    return int(status.rsplit(maxsplit=1)[-1])
 
 
 async def figures(connection: Connection) -> list[Any]:
