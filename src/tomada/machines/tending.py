@@ -58,12 +58,12 @@ async def tend(host: Tended) -> None:
         if idle and not host.lanes.busy(session.instance_id):
             await host.let_go(session)  # unpaired, nobody is at it, and its row is written: that says all there is
     hosted = host.hosted_by_slot()
-    surplus = sorted((m for m in host.machines.values() if _is_empty(host, m)), key=lambda machine: machine.slot)[1:]
+    surplus = sorted((m for m in host.machines.values() if _is_empty(m, hosted)), key=lambda machine: machine.slot)[1:]
     if all(hosted[machine.slot] >= host.settings.instances_per_machine for machine in host.machines.values()):
         host.start_machine()
     _renew(host, hosted)
     for machine in surplus:  # ends take seconds: it may have been given something to do meanwhile
-        if machine.ready and _is_empty(host, machine):  # not ready: its journal may not be told yet
+        if machine.ready and _is_empty(machine, host.hosted_by_slot()):  # not ready: its journal may not be told yet
             await host.retire(machine)
 
 
@@ -76,5 +76,5 @@ def _renew(host: Tended, hosted: Counter[int]) -> None:
             machine.recycle()
 
 
-def _is_empty(host: Tended, machine: Machine) -> bool:
-    return not host.hosted_by_slot()[machine.slot] and not machine.pending
+def _is_empty(machine: Machine, hosted: Counter[int]) -> bool:
+    return not hosted[machine.slot] and not machine.pending

@@ -52,6 +52,12 @@ class Machine:
         if self.restarts <= self.fail_restarts:
             raise DatabaseUnavailable
 
+    async def restarted(self, times: int) -> None:
+        """Wait until that was asked so often."""
+        async with asyncio.timeout(10):
+            while self.restarts < times:
+                await asyncio.sleep(0.02)
+
     async def next(self) -> tuple[str, str]:
         return await asyncio.wait_for(self.taken.get(), 5)
 
@@ -266,9 +272,7 @@ async def test_a_message_without_an_outcome_is_not_sent_again_by_guess(queue: Qu
     second = await queue.accept("second")
     await queue.machine.next()
 
-    async with asyncio.timeout(10):
-        while queue.machine.restarts < 2:
-            await asyncio.sleep(0.02)
+    await queue.machine.restarted(2)
     queue.sender.wake(INSTANCE)
     await queue.tell_sent(first.zaap_id)
 
@@ -288,9 +292,7 @@ async def test_a_restart_that_fails_is_asked_for_again(queue: Queue) -> None:
     second = await queue.accept("second")
     await queue.machine.next()
 
-    async with asyncio.timeout(10):
-        while queue.machine.restarts < 2:
-            await asyncio.sleep(0.02)
+    await queue.machine.restarted(2)
     await queue.tell_sent(first.zaap_id)
 
     assert (await queue.machine.next())[0] == second.zaap_id
