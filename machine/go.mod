@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0
-	go.mau.fi/libsignal v0.2.2
+	go.mau.fi/libsignal v0.2.2 // indirect
 	// Pinned by commit, and never "@latest": whatsmeow has no releases, and what a module proxy calls its latest version may be
 	// a year old, with a WhatsApp version long refused and no passkey pairing. A newer one is named by the time (UTC) and the
 	// first twelve digits of a commit of its repository: go get go.mau.fi/whatsmeow@v0.0.0-YYYYMMDDhhmmss-CCCCCCCCCCCC
@@ -13,6 +13,8 @@ require (
 	golang.org/x/sys v0.49.0
 	google.golang.org/protobuf v1.36.12
 )
+
+require go.mau.fi/util v0.10.1
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
@@ -28,7 +30,6 @@ require (
 	github.com/petermattis/goid v0.0.0-20260820044319-269ab09b5261 // indirect
 	github.com/rs/zerolog v1.35.1 // indirect
 	github.com/vektah/gqlparser/v2 v2.5.27 // indirect
-	go.mau.fi/util v0.10.1 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba // indirect
 	golang.org/x/net v0.59.0 // indirect

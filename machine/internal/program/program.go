@@ -19,10 +19,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tomada/machine/internal/descriptors"
+	"tomada/machine/internal/machine"
+	"tomada/machine/internal/protocol"
 )
-
-// ProtocolVersion is the version of docs/machine-protocol.md that this program speaks.
-const ProtocolVersion = 2
 
 const whatsmeow = "go.mau.fi/whatsmeow"
 
@@ -39,20 +38,6 @@ type Network struct {
 	Proxy       *url.URL       // for sessions that have none of their own; nil: the environment's
 }
 
-// Hello is the first line that a machine says.
-type Hello struct {
-	Type    string   `json:"type"`
-	Version int      `json:"version"`
-	PID     int      `json:"pid"`
-	Engine  string   `json:"engine"`
-	Traits  []string `json:"traits"`
-}
-
-// NewHello describes the running program.
-func NewHello() Hello {
-	return Hello{Type: "hello", Version: ProtocolVersion, PID: os.Getpid(), Engine: Engine(), Traits: []string{}}
-}
-
 // Engine names the library that speaks to WhatsApp, and its version.
 func Engine() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -67,24 +52,30 @@ func Engine() string {
 
 // Run carries out one command line and returns the exit status. The flags that a main has of its own fill the Network,
 // which is read after they are parsed: by the sessions, once this program has some.
-func Run(flags *flag.FlagSet, arguments []string, _ *Network, out, errors io.Writer) int {
+func Run(flags *flag.FlagSet, arguments []string, network *Network, out, errors io.Writer) int {
 	flags.SetOutput(errors)
 	flags.Usage = func() {
-		fmt.Fprintf(errors, "usage: %s [flags] hello | descriptors\n", flags.Name())
+		fmt.Fprintf(errors, "usage: %s [flags] serve | prepare-store | hello | descriptors\n", flags.Name())
 		flags.PrintDefaults()
 	}
 	version := flags.Bool("version", false, "print the versions of this program and end")
+	dir := flags.String("dir", "", "the machine's own `folder`, for serve")
+	waVersion := flags.String("wa-version", "", "`version` of WhatsApp Web to claim, such as 2.3000.1; empty: the library's own")
 	if err := flags.Parse(arguments); err != nil {
 		return exitUsage
 	}
 	var err error
 	switch command := flags.Arg(0); {
 	case *version:
-		_, err = fmt.Fprintf(out, "%s, protocol %d, %s, %s\n", flags.Name(), ProtocolVersion, Engine(), runtime.Version())
+		_, err = fmt.Fprintf(out, "%s, protocol %d, %s, %s\n", flags.Name(), protocol.Version, Engine(), runtime.Version())
 	case command == "hello" && flags.NArg() == 1:
-		err = json.NewEncoder(out).Encode(NewHello())
+		err = json.NewEncoder(out).Encode(machine.Hello(Engine()))
 	case command == "descriptors" && flags.NArg() == 1:
 		err = printDescriptors(out)
+	case command == "prepare-store" && flags.NArg() == 1:
+		err = prepareStore()
+	case command == "serve" && flags.NArg() == 1 && *dir != "":
+		return serve(network, *dir, *waVersion, os.Stdin, out, errors)
 	default:
 		flags.Usage()
 		return exitUsage

@@ -7,6 +7,8 @@ import (
 	"flag"
 	"strings"
 	"testing"
+
+	"tomada/machine/internal/protocol"
 )
 
 func run(out *bytes.Buffer, arguments ...string) (int, string) {
@@ -21,11 +23,11 @@ func TestHello(t *testing.T) {
 	if status, trouble := run(&out, "hello"); status != 0 {
 		t.Fatalf("status %d: %s", status, trouble)
 	}
-	var got Hello
+	var got protocol.Hello
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Type != "hello" || got.Version != ProtocolVersion || got.PID == 0 || got.Traits == nil {
+	if got.Type != "hello" || got.Version != protocol.Version || got.Pid == 0 || got.Traits == nil {
 		t.Errorf("got %+v", got)
 	}
 	if strings.Count(out.String(), "\n") != 1 || !strings.HasSuffix(out.String(), "\n") {
@@ -35,7 +37,7 @@ func TestHello(t *testing.T) {
 
 // What is no command ends with the status for wrong use, says how it is used, and writes nothing to the pipe.
 func TestWrongUse(t *testing.T) {
-	for _, arguments := range [][]string{nil, {"serve"}, {"hello", "there"}, {"--sandbox", "hello"}} {
+	for _, arguments := range [][]string{nil, {"serve"}, {"serve", "there"}, {"hello", "there"}, {"--sandbox", "hello"}} {
 		var out bytes.Buffer
 		status, trouble := run(&out, arguments...)
 		if status != exitUsage || !strings.Contains(trouble, "usage: tomada-machine") || out.Len() != 0 {

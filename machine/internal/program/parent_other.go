@@ -1,0 +1,6 @@
+//go:build !linux
+
+package program
+
+// dieWithParent is left to the end of standard input.
+func dieWithParent() {}
