@@ -275,9 +275,17 @@ class Phone:
         """The texts this phone received, in order."""
         return [message["text"] for message in self.messages() if not message["fromMe"] and "text" in message]
 
+    def reply(self, to: str, text: str, quoted: str) -> str:
+        """Answer a message, named by WhatsApp's id; returns that of the answer."""
+        return str(self._post("send", {"to": to, "text": text, "quoted": quoted})["id"])
+
     def read(self, *ids: str) -> None:
         """Read messages."""
         self._post("read", {"ids": list(ids)})
+
+    def play(self, *ids: str) -> None:
+        """Play messages, as one does with voice."""
+        self._post("played", {"ids": list(ids)})
 
     def unlink(self, device: int) -> None:
         """Unlink a device on the phone."""
