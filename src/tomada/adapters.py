@@ -7,7 +7,7 @@ from tomada.callbacks import events
 from tomada.callbacks.shapes import Facts
 from tomada.callbacks.store.quoting import last_connection_event
 from tomada.callbacks.store.recording import write_events
-from tomada.engine.port import Content, SessionSpec
+from tomada.engine.port import Content
 from tomada.errors import NotFound
 from tomada.instances.store import InstanceStore
 from tomada.machines.control import AlreadyConnected, SessionControl
@@ -58,17 +58,17 @@ class WireMessages:
 
 
 class HostSpecs:
-    """How an instance's session is to be opened, as machines.host.SpecSource wants it."""
+    """What the host must know of an instance to open its session, as machines.host.SpecSource wants it."""
 
     def __init__(self, instances: InstanceStore) -> None:
         self._instances = instances
 
-    async def spec(self, instance_id: str) -> SessionSpec:
-        """Its session name; the store is the default one. A deleted one's too: it is opened once more, to log out."""
+    async def session_name(self, instance_id: str) -> str:
+        """Its session name. A deleted one's too: it is opened once more, to log out."""
         name = await self._instances.session_name(instance_id)
         if name is None:
             raise NotFound
-        return SessionSpec(instance_id, "", name)
+        return name
 
 
 class LifecycleNeighbours:

@@ -9,7 +9,6 @@ accepted while the rest finishes what it has. Whatever a kill cuts short is in P
 import asyncio
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -32,12 +31,12 @@ from tomada.callbacks.sending import Sender as CallbackSender
 from tomada.callbacks.store.quoting import find_received
 from tomada.callbacks.upkeep import run_upkeep
 from tomada.callbacks.urls import check_url
-from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.instances.clock import advance_clock, read_clock
 from tomada.instances.lifecycle import Terms
 from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.instances.store import InstanceStore
 from tomada.instances.sweeper import Sweeper
+from tomada.kit import machine_program
 from tomada.kit.addresses import AddressRules
 from tomada.kit.clock import Clock, SystemClock
 from tomada.kit.egress import Egress
@@ -47,17 +46,19 @@ from tomada.machines.control import SessionControl
 from tomada.machines.host import Host
 from tomada.machines.machine import Launch
 from tomada.machines.metrics import HostMetrics
+from tomada.machines.program import STORE_VARIABLE, prepared, serve_arguments
 from tomada.machines.settings import HostSettings
 from tomada.messages.sender import Sender
 from tomada.messages.store import MessageStore
 from tomada.pipeline import Pipeline
 from tomada.postgres.group_commit import GroupCommit
 from tomada.postgres.launcher import embedded_server
+from tomada.postgres.machine_role import machine_dsn
 from tomada.postgres.only import only_server
 from tomada.postgres.pool import Pool, connect
 from tomada.preconditions import check_key, migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
-from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
+from tomada.sandbox.launch import machine_command, start_sandbox
 from tomada.settings import Settings
 from tomada.wire import callback_calls, lifecycle_calls, operator, ports
 from tomada.wire.access_log import AccessLog
@@ -73,7 +74,6 @@ log = structlog.get_logger(__name__)
 
 POOL_SIZE = 16
 READY_TIMEOUT_S = 3.0
-MACHINE = ("--machine-dir", "{dir}")
 
 
 class Ground(NamedTuple):
@@ -81,6 +81,7 @@ class Ground(NamedTuple):
 
     settings: Settings
     stack: AsyncExitStack
+    dsn: str
     pool: Pool
     committer: GroupCommit
     sealer: Sealer
@@ -129,17 +130,17 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     one_network(settings)
     sealer = sealer_of(settings)
-    pool = await _database(settings, stack)
+    dsn, pool = await _database(settings, stack)
     await check_key(pool, sealer)
     token = settings.bootstrap_partner_token
     if token is not None and await manage.bootstrap(AccountStore(pool), sealer, token):
         log.info("account.bootstrapped")
     committer = GroupCommit(pool)
     stack.push_async_callback(committer.close)
-    return Ground(settings, stack, pool, committer, sealer, SystemClock(), SystemRandom(), CollectorRegistry())
+    return Ground(settings, stack, dsn, pool, committer, sealer, SystemClock(), SystemRandom(), CollectorRegistry())
 
 
-async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
+async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, Pool]:
     if settings.database_url:
         dsn = settings.database_url
     else:
@@ -150,22 +151,27 @@ async def _database(settings: Settings, stack: AsyncExitStack) -> Pool:
     pool = await connect(await migrated(dsn), size_max=POOL_SIZE)
     stack.callback(pool.terminate)
     await stack.enter_async_context(only_server(dsn))
-    return pool
+    return dsn, pool
 
 
 async def _machine_launch(ground: Ground) -> tuple[Launch, str]:
-    """How machines are started, and the sandbox's control URL (empty without it).
+    """How machines are started, and the sandbox's control URL (empty without it). Their session store is made ready.
 
     They take what they need as arguments; our own settings, with keys and the database's password, are not theirs.
     """
+    settings = ground.settings
+    password = ground.sealer.derived("machine role") if settings.database_url else None
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOMADA_")}
-    environment |= ENGINE_ENVIRONMENT
-    if not ground.settings.sandbox:
-        return Launch((sys.executable, "-m", "tomada.machines.process", *MACHINE), environment), ""
-    sandbox = await start_sandbox(ground.settings.data_path / "sandbox")
-    ground.stack.push_async_callback(sandbox.stop)
-    command = machine_command(sandbox.ready, MACHINE)
-    return Launch(tuple(command), environment | machine_environment(sandbox.ready)), sandbox.ready.control
+    environment[STORE_VARIABLE] = await machine_dsn(ground.dsn, password)
+    program, command, control_url = machine_program.locate(os.environ), None, ""
+    if settings.sandbox:
+        sandbox = await start_sandbox(settings.data_path / "sandbox")
+        ground.stack.push_async_callback(sandbox.stop)
+        program, control_url = machine_program.locate_sandbox(os.environ), sandbox.ready.control
+        command = machine_command(program, sandbox.ready)
+    launch = Launch((*(command or (str(program),)), *serve_arguments()), environment)
+    await prepared(program, environment)
+    return launch, control_url
 
 
 def _callbacks(ground: Ground) -> Callbacks:

@@ -32,6 +32,7 @@ from tomada import administration, app
 from tomada.accounts.manage import OVERLAP_HOURS_DEFAULT
 from tomada.errors import TomadaError
 from tomada.kit import logs
+from tomada.kit.machine_program import MachineUnusable
 from tomada.postgres.errors import EmbeddedServerError
 from tomada.settings import Settings, SettingsError, load
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "here; --data DIR or TOMADA_DATA_DIR names its directory"
             )
         sys.exit(status)
-    except (SettingsError, TomadaError, EmbeddedServerError) as error:
+    except (SettingsError, TomadaError, EmbeddedServerError, MachineUnusable) as error:
         _refuse(str(error))
     except OSError as error:  # a full disk, a directory that is not ours: the system's words say it
         if settings.log_level == "debug":

@@ -43,6 +43,9 @@ _ENDS: dict[type[port.EngineEvent], str] = {
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
+NOT_FOUND = 404  # WhatsApp's number for an address that nobody has
+_NOBODY = {"-group": "Group", "@newsletter": "Newsletter"}
+
 WA_ID_LENGTH_MAX = 128  # the engine's are 22
 REMEMBERED_MAX = 10_000  # of each kind, over all instances; some 2 MB
 
@@ -73,7 +76,7 @@ class Pipeline:
         self._wake = wake
         self._settled = settled
         self._facts: dict[str, Facts] = {}  # spares a query per event
-        self._sent_ids: dict[tuple[str, str], str] = {}  # the same: receipts follow their message closely
+        self._with_old_ids: set[str] | None = None  # instances with messages of an older version
         self._last_told: dict[str, type[port.EngineEvent]] = {}  # spares the integrator the same notice again and again
 
     async def handle(self, instance_id: str, event: port.EngineEvent, occurrence: int) -> None:
@@ -111,7 +114,7 @@ class Pipeline:
         await self._messages.give_up(message, error, report)
 
     async def resolve(self, message: Outgoing) -> port.Content:
-        """The content with the wire's ids (of what is quoted or edited) replaced by WhatsApp's."""
+        """The content with the author and text of what it quotes, and ids as WhatsApp has them."""
         content = message.content
         if content.edits_wa_id is not None:
             edited = await self._messages.by_message_id(message.instance_id, content.edits_wa_id)
@@ -144,10 +147,9 @@ class Pipeline:
         await self._recorder.record([events.message_status(facts, event, shown)])
 
     async def _sent(self, instance_id: str, event: port.MessageSent) -> None:
-        message = await self._messages.settle_sent(instance_id, event.zaap_id, event.wa_id)
-        self._settled(event.zaap_id, True)  # the next one may go; the events of both are still recorded in order
+        message = await self._messages.settle_sent(instance_id, event.message_id)
+        self._settled(event.message_id, True)  # the next one may go; the events of both are still recorded in order
         if message is not None:
-            _remember(self._sent_ids, (instance_id, event.wa_id), message.message_id)
             facts = await self._facts_of(instance_id)
             names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
             quote = message.content.quote
@@ -172,15 +174,15 @@ class Pipeline:
     async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
         again = event.unknown or event.retry
         if event.unknown:
-            log.info("message.outcome_unknown", instance=instance_id, zaap_id=event.zaap_id)
+            log.info("message.outcome_unknown", instance=instance_id, message_id=event.message_id)
         if again:
-            await self._messages.give_back(instance_id, event.zaap_id, counted=event.unknown)
+            await self._messages.give_back(instance_id, event.message_id, counted=event.unknown)
         else:
-            message = await self._messages.settle_failed(instance_id, event.zaap_id, event.error)
+            message = await self._messages.settle_failed(instance_id, event.message_id, event.error)
             if message is not None:
                 facts = await self._facts_of(instance_id)
-                await self._recorder.record([self._failure(facts, message, event.error)])
-        self._settled(event.zaap_id, not again)
+                await self._recorder.record([self._failure(facts, message, _words(event, message.chat))])
+        self._settled(event.message_id, not again)
 
     async def _connected(self, instance_id: str, event: port.Connected, occurrence: int) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
@@ -205,12 +207,12 @@ class Pipeline:
     # --- helpers ---
 
     async def _ours(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
-        """WhatsApp's id -> ours, for those of these that were sent here."""
-        known = {wa_id: ours for wa_id in wa_ids if (ours := self._sent_ids.get((instance_id, wa_id)))}
-        unknown = tuple(wa_id for wa_id in wa_ids if wa_id not in known and _may_be_ours(wa_id))
-        if unknown:
-            known |= await self._messages.message_ids(instance_id, unknown)
-        return known
+        """WhatsApp's id -> the one that was told, for messages that an older version sent; all others have one id."""
+        if self._with_old_ids is None:
+            self._with_old_ids = await self._messages.with_old_ids()
+        if instance_id not in self._with_old_ids:
+            return {}
+        return await self._messages.old_ids(instance_id, tuple(wa_id for wa_id in wa_ids if _may_be_ours(wa_id)))
 
     def _failure(self, facts: Facts, message: Outgoing, error: str) -> NewEvent:
         return events.delivery(
@@ -224,9 +226,9 @@ class Pipeline:
 
     async def _quote(self, message: Outgoing, shown_id: str) -> port.Quote:
         ours = await self._messages.by_message_id(message.instance_id, shown_id)
-        if ours is not None and ours.wa_id is not None:
+        if ours is not None:
             phone = (await self._facts_of(message.instance_id)).connected_phone
-            return port.Quote(ours.wa_id, phone, ours.content.message)
+            return port.Quote(ours.wa_id or ours.message_id, phone, ours.content.message)
         found = await self._find_received(message.instance_id, message.chat, shown_id)
         return port.Quote(shown_id, *(found or (message.chat, "")))
 
@@ -237,6 +239,14 @@ class Pipeline:
             if facts.connected_phone:
                 _remember(self._facts, instance_id, facts)
         return facts
+
+
+def _words(event: port.MessageFailed, chat: str) -> str:
+    """Clients look for these words in DeliveryCallback."""
+    if event.code != NOT_FOUND:
+        return event.error
+    what = next((what for ending, what in _NOBODY.items() if chat.endswith(ending)), "Phone number")
+    return f"{what} does not exist"
 
 
 def _may_be_ours(wa_id: str) -> bool:

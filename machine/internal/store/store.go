@@ -36,12 +36,14 @@ const Schema = "machine"
 // connectionsMax is of one process; each is a backend of 5 to 7 MB.
 const connectionsMax = 4
 
-// ours are the tables beside whatsmeow's. Deleting a device deletes what is keyed by it.
+// ours are the tables beside whatsmeow's. The host's keys are `<instance>.<epoch>`; only the host knows that, and the
+// index is for it. Deleting a device deletes what is keyed by it.
 const ours = `
 create table if not exists tomada_session (
 	key text primary key,
 	jid text not null unique references whatsmeow_device(jid) on delete cascade on update cascade
 );
+create index if not exists tomada_session_instance on tomada_session (split_part(key, '.', 1));
 create table if not exists tomada_lid (
 	key text not null references tomada_session(key) on delete cascade,
 	lid text not null,

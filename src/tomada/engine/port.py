@@ -1,21 +1,12 @@
-"""What Tomada asks of an engine, and what it hears from one.
+"""What Tomada says of WhatsApp, in its own words: contents to send, and events.
 
-The types here travel in two places: between a machine process and its engine (as Python objects), and between the host
-and its machines (as JSON, see machines/protocol.py). So they are plain frozen structs with a `type` tag,
-language-neutral, and hold nothing of any library.
+The types here travel between the domains and lie in the queue's rows, so they are plain frozen structs with a `type`
+tag and hold nothing of any library. What a machine tells is read into them (reading.py), what is sent is built from
+them (building.py).
 
 Addresses are the wire's own: digits with country code for a person, `<id>-group` for a group, `<id>@lid` where WhatsApp
 hides the number, `<id>@newsletter`. Times are epoch milliseconds.
-
-What may be relied on: a session emits events in the order in which its engine gave them; `emit` may be called from any
-thread and returns only when the event is safe in the machine's journal (but for receipts during a send, which wait for
-its outcome, see machines/inside_receipts.py). What may not: WhatsApp has already been told that a message arrived when
-`emit` is called (the engine acknowledges early), so a crash between the two loses that message. docs/engine.md prints
-the measured width of that window.
 """
-
-from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -50,28 +41,6 @@ class Text(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):
 
 
 Content = Text  # becomes a union as further kinds are sent; each kind is one struct with its own tag
-
-# --- what the host asks of a session ----------------------------------------------------------------------------------
-
-
-class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All an engine needs to open the session of one instance."""
-
-    instance_id: str
-    store: str  # where the session's keys live: a file path, or a PostgreSQL URL
-    session_name: str  # shown by the phone under linked devices
-    proxy_url: str | None = None
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """WhatsApp took a message: the id it has there, and when; the rest as in MessageSent."""
-
-    wa_id: str
-    at_ms: int
-    chat_lid: str | None = None
-    sender_lid: str | None = None
-    chat_name: str = ""
-
 
 # --- what a session tells ---------------------------------------------------------------------------------------------
 
@@ -148,12 +117,6 @@ class ConnectFailed(msgspec.Struct, frozen=True, tag="connect_failed"):
     reason: str
 
 
-class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended"):
-    """The engine's event pump of this session ended, so it is deaf although it may look connected: start it anew."""
-
-    reason: str
-
-
 class TextReceived(msgspec.Struct, frozen=True, omit_defaults=True, tag="text"):
     """A text; description, title, url and thumbnail only where the sender's app made a link preview."""
 
@@ -218,31 +181,31 @@ class ChatPresence(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat_pr
 
 
 class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_sent"):
-    """The outcome of a send: `zaap_id` is the outgoing message's; WhatsApp acknowledged it under `wa_id`.
+    """The outcome of a send: WhatsApp acknowledged the message, whose id is ours and WhatsApp's alike.
 
     `chat_lid`, `sender_lid` (our own) and `chat_name` are as in MessageReceived: what is sent for the API and what the
     phone's owner types are messages of one chat, and must look like it.
     """
 
-    zaap_id: str
-    wa_id: str
+    message_id: str
     at_ms: int
     chat_lid: str | None = None
     sender_lid: str | None = None
     chat_name: str = ""
 
 
-class MessageFailed(msgspec.Struct, frozen=True, tag="message_failed"):
-    """The outcome of a send that WhatsApp or the engine refused. `unknown`: it may have been sent all the same.
+class MessageFailed(msgspec.Struct, frozen=True, omit_defaults=True, tag="message_failed"):
+    """The outcome of a send that was refused (`code`: WhatsApp's own number for it, or 0).
 
-    `retry`: surely not sent, and not for the message's own fault (the session was not connected, or was closed first):
-    it may be given again.
+    `unknown`: it may have been sent all the same. `retry`: surely not sent, and not for the message's own fault (the
+    session was not connected, or was closed first). Either may be given again, under the same id.
     """
 
-    zaap_id: str
+    message_id: str
     error: str
-    unknown: bool
+    unknown: bool = False
     retry: bool = False
+    code: int = 0
 
 
 EngineEvent = (
@@ -257,7 +220,6 @@ EngineEvent = (
     | Banned
     | Outdated
     | ConnectFailed
-    | SessionEnded
     | MessageReceived
     | ReceiptReceived
     | ChatPresence
@@ -265,62 +227,20 @@ EngineEvent = (
     | MessageFailed
 )
 
-Emit = Callable[[EngineEvent], None]
-
-
 class EngineRefused(Exception):
-    """The engine or WhatsApp refused a call; the message is for a person. Nothing was done.
+    """The machine or WhatsApp refused a call; the message is for a person. Nothing was done.
 
-    `retry`: not for the call's own fault, so the same call may succeed once the session is connected.
+    `retry`: not for the call's own fault, so the same call may succeed later.
     """
 
-    retry = False
+    def __init__(self, words: str, *, retry: bool = False, code: int = 0) -> None:
+        super().__init__(words)
+        self.retry = retry
+        self.code = code
 
 
 class MessageTooLarge(EngineRefused):
     """This message is too large"""
 
     def __init__(self) -> None:
-        super().__init__(self.__doc__)
-
-
-class OutcomeUnknown(Exception):
-    """A call may or may not have taken effect: the answer did not come in time."""
-
-
-class EngineSession(Protocol):
-    """One live client of WhatsApp. Calls on a session that is not running raise EngineRefused."""
-
-    async def start(self) -> None:
-        """Connect with the stored keys, or begin a round of QR codes. Returns when the engine runs."""
-
-    async def stop(self) -> None:
-        """Disconnect and release everything; harmless when stopped already."""
-
-    async def send(self, chat: str, content: Content) -> Sent:
-        """Send; raises EngineRefused, or OutcomeUnknown when no answer came."""
-
-    async def show_typing(self, chat: str) -> None:
-        """Show the other side that a text is being written. Never raises: what goes wrong is only logged."""
-
-    async def phone_code(self, phone: str) -> str:
-        """Ask for a pairing code (`ABCD-1234`) for this number, while a round of QR codes is on."""
-
-    async def logout(self) -> None:
-        """Unlink this device at WhatsApp, so that it vanishes from the phone; the keys are worthless afterwards."""
-
-    async def alive(self) -> bool:
-        """Probe: does the connection still answer? False means deaf."""
-
-
-class Engine(Protocol):
-    """A library that speaks WhatsApp."""
-
-    name: str
-    version: str
-
-    def open(self, spec: SessionSpec, emit: Emit) -> EngineSession:
-        """Make the session of one instance; nothing runs until start()."""
-
-    def recycle_due(self) -> str | None:
-        """Why the engine's process should be replaced when convenient, or None."""
+        super().__init__(self.__doc__ or "")

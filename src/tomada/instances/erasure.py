@@ -14,9 +14,9 @@ _CALLBACKS = ("dead_letter", "callback", "attempt", "replay", "event", "lane")
 
 TABLES: dict[Step, tuple[str, ...]] = {
     Step.SESSION: ("session",),
-    Step.EVENTS: ("outgoing_message", *_CALLBACKS),
+    Step.EVENTS: ("outgoing_message", "quarantined_event", *_CALLBACKS),
     # What came since: events are recorded until the token is gone (callbacks/store/recording.py).
-    Step.TOMBSTONE: _CALLBACKS,
+    Step.TOMBSTONE: ("quarantined_event", *_CALLBACKS),
 }
 """Which step removes the instance's rows from which table, in order."""
 

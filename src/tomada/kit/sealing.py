@@ -7,6 +7,7 @@ one SHA-256 is enough to look them up; a stolen database without the key file sh
 
 import contextlib
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -28,7 +29,12 @@ class Sealer:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"the sealing key must have {KEY_BYTES} bytes")
+        self._key = key
         self._aead = AESGCM(key)
+
+    def derived(self, purpose: str) -> str:
+        """A secret of 64 hex digits that follows from the key, another one for each purpose."""
+        return hmac.new(self._key, purpose.encode(), hashlib.sha256).hexdigest()
 
     def seal(self, secret: str, context: str) -> bytes:
         """Nonce and ciphertext."""

@@ -11,12 +11,15 @@ machines, gives them sessions, brings them back when they die, and passes on wha
     session_state.py   the decisions, a pure function; docs/machines.md draws it
     backoff.py         when a session may connect, and why there are two paces
     probing.py         finds deaf sessions
-    tending.py         keeps one place free, ends and renews machines
-    machine.py         one slot's machine, kept running; ledger.py: what may be acknowledged to it
+    tending.py         keeps one place free, ends surplus machines
+    machine.py         one slot's machine, kept running
     pipe.py            one process and its pipes
+    protocol.py        the lines that go through them
     lanes.py           work in order per instance, tried until done
-    slots.py           the folders and what lies in them
+    slots.py           the folders of machines
     store.py           the SQL of the `session` table
-    process.py         the program inside the machine
-    journal.py         the file that makes a machine's events survive kill -9 until the host has committed them
+    keys.py            the host's SQL on the session store
+    quarantine.py      events that our own code could not handle
+
+The program inside a machine is written in Go and lies in machine/.
 """

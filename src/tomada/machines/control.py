@@ -2,7 +2,7 @@
 
 Errors are of the tree in errors.py. A call that ends in MachineTimeout or OutcomeUnknown may have taken effect.
 
-Removing a machine goes by the keys that lie on the disk, under its epoch, not by what a row says: an instance that was
+Removing a machine goes by the keys in the session store, under its epoch, not by what a row says: an instance that was
 subscribed again has another row by now, while its former device is still linked. Where keys are, the session is opened
 once more and logged out; only what WhatsApp was told, or says itself (it knows no such device), counts as unlinked.
 """
@@ -14,7 +14,8 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
-from tomada.engine import port
+from tomada.engine import building, port
+from tomada.engine.addresses import jid_of
 from tomada.errors import MachineTimeout, NotConnected, NotFound, OutcomeUnknown, Refused, Unavailable
 from tomada.machines import protocol
 from tomada.machines import session_state as state_machine
@@ -26,8 +27,6 @@ log = structlog.get_logger(__name__)
 CODE_LEFT_MS = 1000  # a code that expires sooner is not worth showing
 REMOVAL_CONNECT_S = 20.0  # an instance that is removed is connected once more, to be unlinked
 CLOSE_S = 35.0
-JOURNALS_S = 20.0  # for machines to drop events that are acknowledged; ours does within two seconds
-JOURNALS_POLL_S = 0.2
 REMOVAL_S = 100.0  # all of a removal; shorter than the claim of a deletion (instances/deletion.py)
 
 # What an erasure receipt says of a removal.
@@ -104,9 +103,7 @@ class SessionControl:
             code = await session.machine.request(protocol.RequestPhoneCode(instance_id, phone), timeout_s)
         except port.EngineRefused as refusal:
             raise Refused(str(refusal)) from None
-        if code is None:
-            raise Unavailable("The machine gave no code, please try again")
-        return code
+        return msgspec.json.decode(code, type=str)
 
     async def restart(self, instance_id: str) -> None:
         """Stop the session and start it again with its keys; returns at once. Ends a round of codes.
@@ -126,8 +123,8 @@ class SessionControl:
         if session.state.condition != "connected":
             await self.restart(instance_id)
 
-    async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: port.Content) -> None:
-        """Hand a send to the machine; its outcome is an event.
+    async def transmit(self, instance_id: str, message_id: str, chat: str, content: port.Content) -> None:
+        """Hand a send to the machine, under our id for it; its outcome is an event.
 
         NotConnected, Unavailable, EngineRefused: it was surely not taken. If that is not sure, this returns as if it
         had been: an event tells the outcome, or the next opening of the session settles it as unknown.
@@ -135,11 +132,17 @@ class SessionControl:
         session = self._host.sessions.get(instance_id)
         if session is None or session.state.condition != "connected" or session.machine is None:
             raise NotConnected
-        send = protocol.Send(instance_id, zaap_id, chat, content)
+        outgoing = protocol.Outgoing(
+            wa_id=message_id,
+            chat=str(jid_of(building.chat_of(chat, content))),
+            raw=building.message_of(chat, content, self._host.clock.now_ms()),
+            shown_as=str(jid_of(chat)),
+            typing_s=content.typing_s,
+        )
         try:
-            await session.machine.request(send, self._host.settings.send_timeout_s)
+            await session.machine.request(protocol.Send(instance_id, outgoing), self._host.settings.send_timeout_s)
         except (MachineTimeout, OutcomeUnknown):
-            log.warning("session.send_unanswered", instance=instance_id, zaap_id=zaap_id)
+            log.warning("session.send_unanswered", instance=instance_id, message_id=message_id)
 
     async def logout(self, instance_id: str) -> bool:
         """Unlink from WhatsApp as far as that can be done now, and forget the keys. Harmless when there are none.
@@ -152,37 +155,25 @@ class SessionControl:
         """Log out and stop hosting the machines from before an epoch; idempotent. Within REMOVAL_S, else TimeoutError.
 
         Returns a note for the erasure receipt, empty if nothing was there. Without `force` it raises Unavailable when
-        WhatsApp cannot be told now. Keys are erased here, other files by `erase_files`. One at a time per instance: two
-        deletions of it may be open.
+        WhatsApp cannot be told now. One at a time per instance: two deletions of it may be open.
         """
         turn = self._removals.setdefault(instance_id, asyncio.Lock())
         async with asyncio.timeout(REMOVAL_S), turn:
             notes = [
-                await self._remove(instance_id, former, force=force) for former in self._host.former(instance_id, epoch)
+                await self._remove(instance_id, former, force=force)
+                for former in await self._host.former(instance_id, epoch)
             ]
             await self._drained(instance_id)
         return max(notes, key=("", KEYS_ERASED, NOT_TOLD).index, default="")
 
     async def erase_files(self, instance_id: str, epoch: int) -> int:
-        """Remove everything that lies in files for the machines from before an epoch; returns how many. Idempotent.
-
-        Raises Unavailable if a journal that other instances share still holds events of this one.
-        """
+        """Remove the keys of the machines from before an epoch that are left; returns how many. Idempotent."""
         session = self._host.sessions.get(instance_id)
         if session is not None and session.epoch < epoch:
             raise Unavailable("This machine is to be removed first")
-        await self._out_of_journals(instance_id)
-        return len(self._host.folders.erase_machines(instance_id, epoch))
+        return await self._host.erase_former_keys(instance_id, epoch)
 
     # --- inside ---
-
-    async def _out_of_journals(self, instance_id: str) -> None:
-        """Wait until no journal tells of an instance; a machine that it has since has told nothing yet."""
-        for _ in range(round(JOURNALS_S / JOURNALS_POLL_S)):
-            if not await asyncio.to_thread(self._host.folders.in_journals, instance_id):
-                return
-            await asyncio.sleep(JOURNALS_POLL_S)
-        raise Unavailable("A journal still holds events of this instance")
 
     async def _session(self, instance_id: str) -> HostedSession:
         session = await self._host.hosted(instance_id)
@@ -218,7 +209,7 @@ class SessionControl:
         if session is not None and not await self._is_paired(session):
             await self._host.let_go(session)
             session = None
-        if session is None and not self._host.folders.has_keys(instance_id, epoch):
+        if session is None and not await self._host.has_keys(instance_id, epoch):
             return ""
         session = session or await self._host.recalled(instance_id, epoch)
         await self._reached(session)
@@ -226,8 +217,7 @@ class SessionControl:
         told = await self._unlink(session, insist=not force)
         await self._host.let_go(session)
         if machine is not None and self._host.settings.instances_per_machine == 1:
-            machine.recycle_due = "the instance that it was dedicated to was removed"
-            machine.recycle()  # nobody else is given its memory
+            machine.recycle("the instance that it was dedicated to was removed")  # nobody else is given its memory
         if not told:
             return NOT_TOLD
         return KEYS_ERASED if linked else ""

@@ -4,16 +4,15 @@
          ▲                     ▲ happen                   │ told
          └── on_event ◀── Lanes ◀─────────────────────────┘
 
-Start, in this order: leftovers of a killed host are waited for (their slots' locks); machines start, first those whose
-journal holds something; every wanted session is opened, at the orderly pace, but one of which journals hold something
-when these have told it, however long that takes. Two paces exist, one for starts of ours and one for failures:
-backoff.py says why.
+Start, in this order: leftovers of a killed host are waited for (their slots' locks); machines start; every wanted
+session is opened, at the orderly pace. Two paces exist, one for starts of ours and one for failures: backoff.py says
+why.
 
 Guarantees, and what each rests on:
-- An event with a journal number is acknowledged when `on_event` has returned for it and for all before it, never
-  earlier (ledger.py, lanes.py). Per instance, events are handled in the order in which its machine told them.
-- An event that our own code cannot handle (another error than "the database is away", lanes.TRIES_MAX times) is put
-  into the file `poisoned` beside the journal, and acknowledged: one bad event must not silence an instance.
+- An event with a number is acknowledged to its machine, and only then by it to WhatsApp, when `on_event` has returned
+  for it (lanes.py). Per instance, events are handled in the order in which its machine told them.
+- An event that our own code cannot handle or does not know (another error than "the database is away", lanes.TRIES_MAX
+  times) is quarantined as the machine told it, and acknowledged: one bad event must not silence an instance.
 - One session with one key lives at most once on this computer: the machines' locks, the closing before each opening,
   and the killing of a machine that does not close a session in time.
 - A machine that dies touches no other; its sessions are opened again in the new process of the same slot.
@@ -33,29 +32,33 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from tomada.engine import port
-from tomada.errors import NotFound, SubscriptionNeeded, Unavailable
+from tomada.engine import port, reading, told
+from tomada.engine.addresses import Own
+from tomada.errors import NotConnected, NotFound, SubscriptionNeeded, TomadaError, Unavailable
 from tomada.kit.clock import Clock
-from tomada.machines import backoff, store
+from tomada.machines import backoff, keys, protocol, quarantine, store
 from tomada.machines import session_state as state_machine
 from tomada.machines.lanes import Lanes, Work
 from tomada.machines.machine import Launch, Machine, Told
 from tomada.machines.probing import probe_for_ever
 from tomada.machines.session import HostedSession
 from tomada.machines.settings import HostSettings
-from tomada.machines.slots import Folders, Poisoned, until_unlocked
+from tomada.machines.slots import Folders, until_unlocked
 from tomada.machines.tending import tend_for_ever
 
 log = structlog.get_logger(__name__)
 
 LEFTOVER_S = 8.0  # a machine finishes what is under way for 5 s after its host is gone
 
-_OF_THE_SESSION = (
-    *(port.QrIssued, port.PairingEnded, port.Paired, port.Connected, port.Named, port.Disconnected),
-    *(port.LoggedOut, port.Replaced, port.Banned, port.Outdated, port.ConnectFailed, port.SessionEnded),
-)
+NUMBERS_S = 2.0  # an event waits so long for the number of whom it quotes
 
-# instance id, event, and the number of this occurrence: the same number means the same event, told again.
+_OF_THE_SESSION = {
+    *(told.QrIssued, told.PairingEnded, told.Paired, told.Connected, told.Named, told.Disconnected),
+    *(told.LoggedOut, told.Replaced, told.Banned, told.Outdated, told.ConnectFailed),
+}
+_NOTHING_KNOWN = reading.Known(Own(), {})
+
+# instance id, event, and the number of this occurrence: the same number means the same event, handled again.
 OnEvent = Callable[[str, port.EngineEvent, int], Awaitable[None]]
 Opening = Callable[[str], Awaitable[None]]
 
@@ -69,8 +72,8 @@ class FormerMachine(Unavailable):
 class SpecSource(Protocol):
     """Knows how an instance's session is to be opened."""
 
-    async def spec(self, instance_id: str) -> port.SessionSpec:
-        """Its session name and proxy; an empty `store` means the default file. NotFound if there is no instance."""
+    async def session_name(self, instance_id: str) -> str:
+        """What the phone shows under linked devices. NotFound if there is no instance."""
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -85,7 +88,11 @@ class Figures(msgspec.Struct, frozen=True):
     probes_failed: int
     deaf_restarts: int
     events_waiting: int
-    events_put_aside: int
+    events_quarantined: int
+
+
+async def _left_out(_error: Exception) -> None:
+    """What becomes of work that no event stands behind, or one that is told anew: the lane logs it."""
 
 
 async def _nothing(_instance_id: str) -> None:
@@ -116,6 +123,7 @@ class Host:
         self.lanes = Lanes(rng)
         self.probes_failed = 0
         self.deaf_restarts = 0
+        self.quarantined = 0
         self._launch = launch
         self._database = database
         self._specs = specs
@@ -124,7 +132,6 @@ class Host:
         self._orderly = backoff.Pace(self.settings.orderly_burst)
         self._recovery = backoff.Pace()
         self._openings = self._recoveries = self._restarts_of_gone = self._last_occurrence = 0
-        self._telling: dict[str, list[asyncio.Task[None]]] = {}  # instance -> the journals of earlier lives to be told
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -137,20 +144,22 @@ class Host:
             self._host(one)
         slots = self.folders.slots()
         await asyncio.gather(*(until_unlocked(self.folders.machine(slot), LEFTOVER_S) for slot in slots))
-        telling = [self._tell_journal(slot, instances) for slot in slots if (instances := self.folders.journaled(slot))]
         while len(self.machines) * self.settings.instances_per_machine <= len(wanted):
             self.start_machine()  # one place more than needed: the first QR code does not wait for a process
         for session in list(self.sessions.values()):
             session.happen(state_machine.Boot())
             session.start()
+        for one in await store.read_found(self._database):
+            session = self._host(one)
+            session.happen(state_machine.FoundDevice())
+            session.start()
         self._tasks = [
             asyncio.create_task(probe_for_ever(self), name="probe sessions"),
             asyncio.create_task(tend_for_ever(self), name="tend machines"),
-            *telling,
         ]
 
     async def stop(self) -> None:
-        """Machines end in order, within seconds; what they told and we did not commit stays in their journals."""
+        """Machines end in order, within seconds; what they told and we did not commit, WhatsApp brings again."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -188,12 +197,20 @@ class Host:
             return session.state
         return msgspec.structs.replace(row.state, reason=FormerMachine.__doc__) if row.leaving else row.state
 
-    def former(self, instance_id: str, before: int) -> list[int]:
+    async def former(self, instance_id: str, before: int) -> list[int]:
         """The machines of an instance from before an epoch of which something is left; a hosted one first."""
         session = self.sessions.get(instance_id)
         hosted = [session.epoch] if session is not None else []
-        epochs = dict.fromkeys(hosted + self.folders.epochs(instance_id))
+        epochs = dict.fromkeys(hosted + await keys.epochs(self._database, instance_id))
         return [epoch for epoch in epochs if epoch < before]
+
+    async def has_keys(self, instance_id: str, epoch: int) -> bool:
+        """Whether a machine of an instance has keys."""
+        return epoch in await keys.epochs(self._database, instance_id)
+
+    async def erase_former_keys(self, instance_id: str, before: int) -> int:
+        """Erase the keys of an instance's machines from before an epoch; how many there were."""
+        return await keys.erase(self._database, instance_id, from_epoch=0, to_epoch=before - 1)
 
     async def recalled(self, instance_id: str, epoch: int) -> HostedSession:
         """A former machine's session, not hosted so far: hosted as one to be connected, whatever its row says."""
@@ -226,7 +243,7 @@ class Host:
             probes_failed=self.probes_failed,
             deaf_restarts=self.deaf_restarts,
             events_waiting=sum(machine.pending for machine in machines),
-            events_put_aside=self.lanes.put_aside_total,
+            events_quarantined=self.quarantined,
         )
 
     # --- what sessions ask (session.Around, probing.Probed) ---
@@ -250,16 +267,14 @@ class Host:
         state, instance_id = session.state, session.instance_id
         work = Work(
             run=lambda: store.save(self._database, instance_id, session.epoch, state),
-            put_aside=lambda _error: None,  # the lane logs it; the next change writes the whole row again
+            put_aside=_left_out,  # the next change writes the whole row again
             done=lambda: None,
             label=f"row {state.condition}",
         )
         self.lanes.add(instance_id, work)
 
     async def committed(self, instance_id: str) -> None:
-        """Wait until everything that journals hold of an instance is told, and everything told is committed."""
-        for telling in self._telling.get(instance_id, ()):
-            await asyncio.shield(telling)
+        """Wait until everything told of an instance is committed."""
         await self.lanes.idle(instance_id)
 
     def place_in_line_s(self, *, recovering: bool) -> float:
@@ -271,32 +286,42 @@ class Host:
         self._recoveries += 1
         return self._recovery.reserve(now_s, backoff.recovery_rate(len(self.sessions)))
 
-    async def spec(self, session: HostedSession) -> port.SessionSpec:
-        """How to open a session, with the default store if the source names none.
+    async def spec(self, session: HostedSession) -> protocol.Spec:
+        """How to open a session.
 
         The last look before a round of codes: whoever removes a machine that was lost after it finds the session here.
         """
-        instance_id, epoch = session.instance_id, session.epoch
-        spec = await self._specs.spec(instance_id)
-        pairing = not session.state.wanted
+        instance_id, epoch, pairing = session.instance_id, session.epoch, session.state.pairing
+        name = await self._specs.session_name(instance_id)
         if pairing and not await store.is_machine(self._database, instance_id, epoch, serving=True):
             raise NotFound
-        if spec.store:
-            return spec
-        return msgspec.structs.replace(spec, store=str(self.folders.store(instance_id, epoch)))
+        return protocol.Spec(instance_id, keys.store_key(instance_id, epoch), name, pair=pairing)
 
     async def opening(self, instance_id: str) -> None:
         """A session is about to be opened."""
         await self._before_opening(instance_id)
 
-    def erase_keys(self, session: HostedSession) -> None:
-        """Remove the default session store; one elsewhere is emptied by the engine when it logs out."""
-        self.folders.erase_store(session.instance_id, session.epoch)
+    async def erase_keys(self, session: HostedSession) -> None:
+        """Remove a session's keys."""
+        await keys.erase(self._database, session.instance_id, from_epoch=session.epoch, to_epoch=session.epoch)
 
     def tell(self, session: HostedSession, event: port.EngineEvent) -> None:
-        """Pass on an event of a session that no machine told (it has no number)."""
-        told = Told(session.instance_id, event, None, False, lambda: None)
-        self.lanes.add(session.instance_id, self._work(None, told, session.epoch))
+        """Pass on an event of a session that no machine told."""
+        occurrence = self._next_occurrence()
+        work = Work(
+            run=lambda: self._pass_on(session.instance_id, event, occurrence, session.epoch),
+            put_aside=_left_out,
+            done=lambda: None,
+            label=type(event).__name__,
+        )
+        self.lanes.add(session.instance_id, work)
+
+    async def ask(self, instance_id: str, name: str, arguments: object, timeout_s: float) -> msgspec.Raw:
+        """Ask the instance's session something. NotConnected, or as Machine.request."""
+        session = self.sessions.get(instance_id)
+        if session is None or session.machine is None or session.state.condition != "connected":
+            raise NotConnected
+        return await session.machine.request(protocol.Ask(instance_id, name, arguments), timeout_s)
 
     # --- what tending does (tending.Tended) ---
 
@@ -336,64 +361,73 @@ class Host:
         self.sessions[row.instance_id] = session
         return session
 
-    def _tell_journal(self, slot: int, instances: set[str]) -> asyncio.Task[None]:
-        """Start the machine of a slot; the task is done when it has told what its journal holds of these instances."""
-        telling = asyncio.create_task(self.start_machine(slot).until_ready(), name=f"journal {slot}")
-        for instance_id in instances:
-            self._telling.setdefault(instance_id, []).append(telling)
-        return telling
-
-    def _told(self, machine: Machine, told: Told) -> None:
+    def _told(self, machine: Machine, happened: Told) -> None:
         """What a machine told: first the state (so that a receiver who asks sees it), then the event itself."""
-        epoch = None
-        if isinstance(told.event, _OF_THE_SESSION):
-            session = self.sessions.get(told.instance_id)
-            if told.replayed:
-                self._replayed(machine, told, session)
-            elif session is not None and session.machine is machine:
-                epoch = session.epoch
-                session.happen(told.event)
-        self.lanes.add(told.instance_id, self._work(machine.slot, told, epoch))
-
-    def _replayed(self, machine: Machine, told: Told, session: HostedSession | None) -> None:
-        """A pairing that we may never have written down; only if its keys are there."""
-        epoch = max(self.folders.epochs(told.instance_id), default=0)
-        if not isinstance(told.event, port.Paired | port.Connected) or not self.folders.has_keys(
-            told.instance_id, epoch
-        ):
+        session = self.sessions.get(happened.instance_id)
+        try:
+            event = told.decode(happened.raw)
+        except told.NotUnderstood as error:
+            self._not_understood(happened, error)
             return
-        if session is None:
-            session = self._host(store.StoredSession(told.instance_id, epoch, state_machine.SessionState(), True))
-            session.start()
-        if not session.state.wanted and session.epoch == epoch:
-            session.machine = machine
-            session.replayed(told.event)
+        epoch = None
+        if type(event) in _OF_THE_SESSION and session is not None and session.machine is machine:
+            epoch = session.epoch
+            session.happen(reading.read(event, _NOTHING_KNOWN))  # type: ignore[arg-type] - these are always read
+        self.lanes.add(happened.instance_id, self._work(happened, event, epoch))
 
-    def _work(self, slot: int | None, told: Told, epoch: int | None) -> Work:
-        """Pass an event on; with an epoch only if that is still the instance's machine."""
+    def _not_understood(self, happened: Told, error: told.NotUnderstood) -> None:
+        """In order with the instance's other events."""
+        log.error("machine.event_unknown", instance=happened.instance_id, error=str(error))
 
-        def put_aside(error: Exception) -> None:
-            if slot is not None and told.journal is not None:
-                now_ms, kind = self.clock.now_ms(), type(error).__name__
-                poisoned = Poisoned(now_ms, told.instance_id, told.journal, kind, told.event)
-                self.folders.put_aside(slot, poisoned)
+        async def keep() -> None:
+            await self._quarantine(happened, error)
 
-        occurrence = told.journal if told.journal is not None else self._next_occurrence()  # one for all tries
-        return Work(
-            run=lambda: self._pass_on(told, occurrence, epoch),
-            put_aside=put_aside,
-            done=told.done,
-            label=f"{type(told.event).__name__} {told.journal}",
-        )
+        self.lanes.add(happened.instance_id, Work(keep, _left_out, happened.done, "unknown event"))
+
+    async def _quarantine(self, happened: Told, error: Exception) -> None:
+        await quarantine.put(self._database, happened.instance_id, happened.raw, type(error).__name__)
+        self.quarantined += 1
+
+    def _work(self, happened: Told, event: told.Event, epoch: int | None) -> Work:
+        """Read an event and pass it on; with an epoch only if that is still the instance's machine."""
+        occurrence = self._next_occurrence()  # one for all tries
+        instance_id = happened.instance_id
+
+        async def run() -> None:
+            known = await self._known(instance_id, event)
+            ours = reading.read(event, known)
+            if ours is not None:
+                await self._pass_on(instance_id, ours, occurrence, epoch)
+
+        def done() -> None:
+            happened.done()
+            if isinstance(event, told.Message) and event.file:
+                Path(event.file).unlink(missing_ok=True)
+
+        return Work(run, lambda error: self._quarantine(happened, error), done, type(event).__name__)
+
+    async def _known(self, instance_id: str, event: told.Event) -> reading.Known:
+        """What reading needs; a number that cannot be had now is left out, as one that nobody knows."""
+        session = self.sessions.get(instance_id)
+        own = Own(session.state.phone or "", session.state.lid or "") if session is not None else Own()
+        lids = reading.unknown_numbers(event, own)
+        if not lids:
+            return reading.Known(own, {})
+        try:
+            answer = await self.ask(instance_id, "numbers", {"lids": lids}, NUMBERS_S)
+        except (TomadaError, port.EngineRefused):
+            return reading.Known(own, {})
+        numbers = msgspec.json.decode(answer, type=dict[str, str])
+        return reading.Known(own, {lid: jid.partition("@")[0] for lid, jid in numbers.items()})
 
     def _next_occurrence(self) -> int:
-        """For what is in no journal: the time, but never the same number twice."""
+        """The time, but never the same number twice."""
         self._last_occurrence = max(self._last_occurrence + 1, self.clock.now_ms())
         return self._last_occurrence
 
-    async def _pass_on(self, told: Told, occurrence: int, epoch: int | None) -> None:
-        if epoch is None or await store.is_machine(self._database, told.instance_id, epoch):
-            await self._on_event(told.instance_id, told.event, occurrence)
+    async def _pass_on(self, instance_id: str, event: port.EngineEvent, occurrence: int, epoch: int | None) -> None:
+        if epoch is None or await store.is_machine(self._database, instance_id, epoch):
+            await self._on_event(instance_id, event, occurrence)
 
     def _machine_down(self, machine: Machine) -> None:
         if self._stopping:

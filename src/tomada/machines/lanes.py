@@ -5,7 +5,7 @@ simply await it where it was read: one slow commit would hold up every instance 
 
 - *Order*: one lane (a queue and a task) per instance; a lane's next work starts when the one before is done.
 - *Bound*: at most CONCURRENT_MAX works run at once. How many may wait is bounded where they come from: a machine whose
-  events pile up is not read any further (machine.py), and it keeps the rest in its journal.
+  events pile up is not read any further (machine.py), and the rest waits with WhatsApp.
 - *Never skipped while the database is away*: such errors are retried for ever, with jittered backoff up to RETRY_MAX_S.
 - *No lane is blocked for ever by one event*: another kind of error is a fault of ours, for this event and nothing else.
   After TRIES_MAX tries the work is put aside (its `put_aside` keeps it where a person finds it) and the lane goes on.
@@ -46,7 +46,7 @@ class Work(msgspec.Struct, frozen=True):
     """One thing to do. `run` may be called again after it failed; `done` is called once, whatever became of it."""
 
     run: Callable[[], Awaitable[None]]
-    put_aside: Callable[[Exception], None]
+    put_aside: Callable[[Exception], Awaitable[None]]
     done: Callable[[], None]
     label: str
 
@@ -83,7 +83,7 @@ class Lanes:
             await asyncio.wait({task})
 
     async def close(self) -> None:
-        """Drop what waits. What came from a journal was not acknowledged, so it will be told again."""
+        """Drop what waits. What a machine told with a number was not acknowledged, so it comes again."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -107,18 +107,18 @@ class Lanes:
             except Exception as error:  # noqa: BLE001 - whatever it is, this lane must go on, and says so
                 passing = is_passing(error)
                 faults += not passing
-                if faults >= TRIES_MAX and self._gave_up(instance_id, work, error):
+                if faults >= TRIES_MAX and await self._gave_up(instance_id, work, error):
                     return
                 self._complain(instance_id, work, error, tries)
                 await asyncio.sleep(half_jitter_s(tries, self._rng, RETRY_BASE_S, RETRY_MAX_S))
             else:
                 return
 
-    def _gave_up(self, instance_id: str, work: Work, error: Exception) -> bool:
+    async def _gave_up(self, instance_id: str, work: Work, error: Exception) -> bool:
         try:
-            work.put_aside(error)
-        except OSError as disk:  # then it stays where it is: losing it is not an option
-            log.error("lane.cannot_put_aside", instance=instance_id, work=work.label, error=str(disk))
+            await work.put_aside(error)
+        except Exception as trouble:  # noqa: BLE001 - then it stays where it is: losing it is not an option
+            log.error("lane.cannot_put_aside", instance=instance_id, work=work.label, error=repr(trouble))
             return False
         self.put_aside_total += 1
         log.error("lane.put_aside", instance=instance_id, work=work.label, error=type(error).__name__)

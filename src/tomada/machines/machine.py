@@ -1,14 +1,14 @@
 """One slot's machine, kept running: start, speak the protocol, notice the end, start again.
 
-    start ─▶ Hello ─▶ replay of the journal ─▶ Ready ─▶ requests and events ─▶ end ─▶ (pause) ─▶ start ...
+    start ─▶ Hello ─▶ Ready ─▶ requests and events ─▶ end ─▶ (pause) ─▶ start ...
 
 - A machine that dies is started again at once; one that dies again before it was well for WELL_S waits half to all of
   1, 2, 4 .. 60 s. It touches no other machine: nothing is shared between slots but the host's loop.
 - A line that is not of the protocol, another version, or silence before Ready: the process is killed, which is the
   same as dying. So is a machine that leaves a request without an answer and says nothing else meanwhile: it hangs.
 - Events wait in lanes until they are committed. If more than PENDING_EVENTS_MAX or PENDING_BYTES_MAX of this machine's
-  do, its output is not read until that is down by half; its journal holds the rest. Answers wait in the same pipe, so
-  requests made meanwhile may run into their deadlines; `stalled` tells that from deafness.
+  do, its output is not read until that is down by half; the rest waits in the machine, and there for WhatsApp. Answers
+  wait in the same pipe, so requests made meanwhile may run into their deadlines; `stalled` tells that from deafness.
 """
 
 import asyncio
@@ -19,22 +19,20 @@ from random import Random  # noqa: TID251 - the type of what is passed in
 import msgspec
 import structlog
 
-from tomada.engine.port import EngineEvent, EngineRefused, MessageTooLarge
+from tomada.engine.port import EngineRefused, MessageTooLarge
 from tomada.errors import MachineTimeout, OutcomeUnknown, Unavailable
 from tomada.kit.clock import Clock
 from tomada.machines import protocol
 from tomada.machines.backoff import half_jitter_s
-from tomada.machines.ledger import Ledger
 from tomada.machines.pipe import Babble, MachinePipe, NotReading
 
 log = structlog.get_logger(__name__)
 
-START_SILENCE_S = 30.0  # loading the engine takes one to two seconds on an idle computer
+START_SILENCE_S = 30.0  # it greets within milliseconds on an idle computer
 STOP_S = 5.0
 WELL_S = 60.0
 PENDING_EVENTS_MAX = 1000
 PENDING_BYTES_MAX = 16 << 20
-OPENINGS_MAX = 2  # at the same time: one that the machine starts, and one that is there when it has done so
 
 _decoder: msgspec.json.Decoder[protocol.FromMachine] = msgspec.json.Decoder(protocol.FromMachine)
 _encode = msgspec.json.Encoder().encode
@@ -48,12 +46,10 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An event as a machine told it. `done` must be called once when it is dealt with."""
+    """An event as a machine told it (`raw`: its JSON). `done` must be called once when it is dealt with."""
 
     instance_id: str
-    event: EngineEvent
-    journal: int | None
-    replayed: bool  # told before Ready: an earlier life of the machine saw it
+    raw: bytes
     done: Callable[[], None]
 
 
@@ -81,11 +77,8 @@ class Machine:
         self.slot = slot
         self.engine = ""
         self.restarts = 0
-        self.leaked_rounds = 0  # rounds of QR codes that ended without a phone: each leaks a thread in the engine
-        self.recycle_due: str | None = None  # why the machine itself asks to be replaced when convenient
         self.stopping = False
         self.killed = False  # whether we ended the present process for what it did or did not do
-        self.turns = asyncio.Semaphore(OPENINGS_MAX)
         self._dir = machine_dir
         self._launch = launch
         self._clock = clock
@@ -93,7 +86,6 @@ class Machine:
         self._on_told = on_told
         self._on_down = on_down
         self._backoff_base_s = backoff_base_s
-        self._ledger = Ledger()
         self._pipe: MachinePipe | None = None
         self._ready = asyncio.Event()
         self._answers: dict[int, asyncio.Future[protocol.Answer]] = {}
@@ -103,7 +95,7 @@ class Machine:
         self._pending_bytes = 0
         self._may_read = asyncio.Event()
         self._may_read.set()
-        self._acknowledge: int | None = None
+        self._acknowledge: list[int] = []
         self._deaths = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -131,11 +123,10 @@ class Machine:
             self.killed = True
             self._pipe.kill()
 
-    def recycle(self) -> None:
+    def recycle(self, why: str) -> None:
         """An orderly end of this process, up to STOP_S, then SIGKILL; the slot gets another at once."""
         if self._pipe is not None and self.ready:
             self._ready.clear()  # takes no more requests
-            why = self.recycle_due or f"{self.leaked_rounds} rounds of QR codes ended without a phone"
             log.info("machine.recycled", slot=self.slot, pid=self._pipe.pid, why=why)
             self._deaths = -1
             self._pipe.end_input()
@@ -148,7 +139,7 @@ class Machine:
 
     @property
     def ready(self) -> bool:
-        """Whether it has told everything old and takes requests."""
+        """Whether it takes requests."""
         return self._ready.is_set()
 
     @property
@@ -171,8 +162,8 @@ class Machine:
 
     # --- requests ---
 
-    async def request(self, command: protocol.Command, timeout_s: float) -> str | None:
-        """The answer's value.
+    async def request(self, command: protocol.Command, timeout_s: float) -> msgspec.Raw:
+        """The answer's value, as JSON.
 
         MachineAway: nothing was asked. EngineRefused (MessageTooLarge among them): nothing was done. OutcomeUnknown,
         MachineTimeout: it may have been done.
@@ -223,8 +214,8 @@ class Machine:
             log.error("machine.cannot_start", slot=self.slot, error=str(error))
             return
         self._pipe = pipe
-        self._ledger.machine_started()
-        self.leaked_rounds, self.recycle_due, self.killed = 0, None, False
+        self.killed = False
+        self._acknowledge = []
         why = "it closed its output"
         try:
             await self._converse(pipe)
@@ -235,7 +226,7 @@ class Machine:
             why = "the host stops"
             pipe.kill()
             raise
-        except Exception:  # a fault of ours: the journal holds what we did not take, the next process tells it again
+        except Exception:  # a fault of ours: what we did not take is not acknowledged, and WhatsApp brings it again
             log.exception("machine.not_understood", slot=self.slot)
             why = "we failed to follow it"
             pipe.kill()
@@ -253,7 +244,7 @@ class Machine:
         if hello is None:
             return
         if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:
-            raise Babble("its first words are not a Hello of our version")
+            raise Babble(f"its first words are not a Hello of version {protocol.VERSION} of the machine protocol")
         self.engine = hello.engine
         log.info("machine.started", slot=self.slot, pid=pipe.pid, engine=hello.engine)
         while (message := await self._next(lines, None if self.ready else START_SILENCE_S)) is not None:
@@ -284,7 +275,6 @@ class Machine:
             case protocol.Happened():
                 pass  # counted and passed on where its size was known
             case protocol.Answer():
-                self.recycle_due = message.recycle or self.recycle_due
                 answer = self._answers.get(message.id)
                 if answer is not None and not answer.done():
                     answer.set_result(message)
@@ -294,35 +284,29 @@ class Machine:
                 raise Babble("it greeted twice")
 
     def _tell(self, happened: protocol.Happened, size: int) -> None:
-        number = happened.journal
-        if number is not None and not self._ledger.told(number, again=not self.ready):
-            self._count(-1, -size)
-            self._acknowledge_up_to(self._ledger.to_acknowledge())
-            return  # an earlier life of this machine told it: it is done, or we still work on it
+        pipe, number = self._pipe, happened.number
 
         def done() -> None:
             self._count(-1, -size)
-            if number is not None:
-                self._acknowledge_up_to(self._ledger.done(number))
+            if number and pipe is self._pipe:  # a later process counts anew
+                self._acknowledge_soon(number)
 
-        self._on_told(self, Told(happened.instance_id, happened.event, number, not self.ready, done))
+        self._on_told(self, Told(happened.instance_id, bytes(happened.event), done))
 
-    def _acknowledge_up_to(self, up_to: int | None) -> None:
-        """Acknowledge as far as possible, at most once per turn of the loop."""
-        if up_to is None:
-            return
-        if self._acknowledge is None:
+    def _acknowledge_soon(self, number: int) -> None:
+        """All that is done within one turn of the loop is acknowledged in one line."""
+        if not self._acknowledge:
             asyncio.get_running_loop().call_soon(self._send_acknowledge, self._pipe)
-        self._acknowledge = up_to
+        self._acknowledge.append(number)
 
     def _send_acknowledge(self, pipe: MachinePipe | None) -> None:
-        up_to, self._acknowledge = self._acknowledge, None
-        if pipe is None or pipe is not self._pipe or up_to is None:
+        if pipe is None or pipe is not self._pipe:
             return
+        numbers, self._acknowledge = self._acknowledge, []
         try:
-            pipe.write(_encode(protocol.Acknowledge(up_to)))
+            pipe.write(_encode(protocol.Acknowledge(numbers)))
         except NotReading:
-            log.warning("machine.acknowledge_not_read", slot=self.slot)  # it tells again what it was not told
+            log.warning("machine.acknowledge_not_read", slot=self.slot)  # WhatsApp brings these again
 
     def _count(self, events: int, size: int) -> None:
         self._pending_events += events
@@ -339,9 +323,9 @@ class Machine:
                 answer.set_exception(OutcomeUnknown("The instance's machine stopped before it answered"))
 
 
-def _value(answer: protocol.Answer) -> str | None:
-    if answer.error is None:
+def _value(answer: protocol.Answer) -> msgspec.Raw:
+    if not answer.kind:
         return answer.value
-    if answer.unknown:
+    if answer.kind == "unknown":
         raise OutcomeUnknown(answer.error)
-    raise EngineRefused(answer.error)
+    raise EngineRefused(answer.error, retry=answer.kind == "retry", code=answer.code)

@@ -18,7 +18,7 @@ _COUNTERS = {
     "recoveries": "Sessions opened again after a failure",
     "probes_failed": "Probes that a session did not answer",
     "deaf_restarts": "Sessions restarted because they were deaf",
-    "events_put_aside": "Events that our own code could not handle; see the machines' files `poisoned`",
+    "events_quarantined": "Events that our own code could not handle, kept in the table quarantined_event",
 }
 
 

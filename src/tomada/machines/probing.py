@@ -86,7 +86,7 @@ async def _alive(session: HostedSession, host: Probed) -> bool:
         answer = await session.machine.request(protocol.Probe(session.instance_id), host.settings.probe_timeout_s)
     except (Unavailable, EngineRefused):
         return False
-    return answer == "yes"
+    return bytes(answer) == b"true"
 
 
 def _interval_s(host: Probed) -> float:

@@ -1,34 +1,50 @@
-"""The protocol between the host and a machine process: version 1, one JSON object a line, both ways.
+"""The protocol between the host and a machine process: version 2, one JSON object a line, both ways.
 
-Language-neutral on purpose: a machine written in another language (a Go program over whatsmeow, say) can take the place
-of ours without touching the rest. docs/machine-protocol.md is the specification; these structs are its truth.
+docs/machine-protocol.md is the specification; the machine's side is machine/internal/protocol, and both sides read the
+samples that lie there.
 
     host ──▶ machine   on the machine's standard input:  a `Command` in a `Request`, or an `Acknowledge`
-    machine ──▶ host   on its standard output:           `Hello`, `Happened`, `Ready`, `Answer`
+    machine ──▶ host   on its standard output:           `Hello`, `Ready`, `Happened`, `Answer`
 
-Life of a machine: it says Hello, tells again every journaled event that the host has not acknowledged, says Ready, then
-takes requests. Standard input at its end means: finish what is under way (a few seconds at most), then exit. What a
-machine prints to standard error is its log.
-
-Which guarantee rests on what: an event with a `journal` number lies in the machine's journal file until the host has
-acknowledged that number, and the host acknowledges only what is committed in PostgreSQL. So kill -9 of host, machine or
-database loses no such event; it may be told twice, and the host stores it under a key that makes the second nothing.
+Which guarantee rests on what: an event with a number is not acknowledged to WhatsApp before the host has acknowledged
+that number, and the host acknowledges only what is committed in PostgreSQL. So kill -9 of host, machine or database
+loses no such event: WhatsApp brings it again, and the host stores it under a key that makes the second nothing.
 """
+
+from typing import Any, Literal
 
 import msgspec
 
-from tomada.engine.port import Content, EngineEvent, SessionSpec
-
-VERSION = 1
+VERSION = 2
 LINE_BYTES_MAX = 1 << 20
 
 # --- host to machine ----------------------------------------------------------------------------------------------
 
 
-class OpenSession(msgspec.Struct, frozen=True, tag="open_session"):
-    """Start a session: log in with the stored keys, or begin a round of QR codes. Answered when the engine runs."""
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that is needed to open a session; `pair`: begin a round of QR codes if the store holds no device."""
 
-    spec: SessionSpec
+    instance_id: str
+    store_key: str
+    session_name: str
+    proxy_url: str = ""
+    pair: bool = False
+
+
+class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message to send: our id, JIDs as text, and the bytes of a WAWebProtobufsE2E.Message."""
+
+    wa_id: str
+    chat: str
+    raw: bytes
+    shown_as: str = ""  # the chat in which it is shown, if that is another one
+    typing_s: float = 0.0
+
+
+class OpenSession(msgspec.Struct, frozen=True, tag="open_session"):
+    """Start a session. Answer: `Opened`; without a device, and not to pair, nothing was started."""
+
+    spec: Spec
 
 
 class CloseSession(msgspec.Struct, frozen=True, tag="close_session"):
@@ -45,27 +61,33 @@ class RequestPhoneCode(msgspec.Struct, frozen=True, tag="request_phone_code"):
 
 
 class Logout(msgspec.Struct, frozen=True, tag="logout"):
-    """Unlink the device at WhatsApp and stop the session. The keys are worthless afterwards."""
+    """Unlink the device at WhatsApp and stop the session; its keys are erased."""
 
     instance_id: str
 
 
 class Send(msgspec.Struct, frozen=True, tag="send"):
-    """Send a message. Answered when the machine has taken it; the outcome is a journaled event under `zaap_id`."""
+    """Send a message. Answered when the machine has taken it; the outcome is an event with its id."""
 
     instance_id: str
-    zaap_id: str
-    chat: str
-    content: Content
+    message: Outgoing
 
 
 class Probe(msgspec.Struct, frozen=True, tag="probe"):
-    """Is this session alive? Answer: `yes` or `no`."""
+    """Is this session alive? Answer: a boolean."""
 
     instance_id: str
 
 
-Command = OpenSession | CloseSession | RequestPhoneCode | Logout | Send | Probe
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """A question that changes nothing which must survive; Hello names those that the machine knows."""
+
+    instance_id: str
+    name: str
+    arguments: Any
+
+
+Command = OpenSession | CloseSession | RequestPhoneCode | Logout | Send | Probe | Ask
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
@@ -76,9 +98,9 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
 
 
 class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
-    """Every journaled event up to and including this number is stored; the machine forgets them."""
+    """The events with these numbers are stored."""
 
-    journal: int
+    numbers: list[int]
 
 
 FromHost = Request | Acknowledge
@@ -92,31 +114,36 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     version: int
     pid: int
     engine: str  # name and version, for people
+    traits: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Everything old has been told; requests are welcome."""
+    """Requests are welcome."""
 
 
 class Happened(msgspec.Struct, frozen=True, omit_defaults=True, tag="happened"):
-    """An event of a session. With a `journal` number (growing) it is told again until acknowledged."""
+    """An event of a session (engine/told.py); with a number it waits, unacknowledged to WhatsApp, for our commit."""
 
     instance_id: str
-    event: EngineEvent
-    journal: int | None = None
+    event: msgspec.Raw
+    number: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True, tag="answer"):
-    """The answer to a request: `value`, or `error` in words for a person. `unknown`: it may have taken effect.
-
-    `recycle` (only with the answer to a Probe): why this machine should be replaced when convenient.
-    """
+    """The answer to a request: a value of any JSON, or `error` in words for a person and what it means."""
 
     id: int
-    value: str | None = None
-    error: str | None = None
-    unknown: bool = False
-    recycle: str | None = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+    kind: Literal["refused", "retry", "unknown", ""] = ""
+    code: int = 0
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """The answer to OpenSession: the device that the store holds, empty if none."""
+
+    device: str
 
 
 FromMachine = Hello | Ready | Happened | Answer

@@ -4,21 +4,20 @@ Two halves. `happen` is called for whatever happens, takes a decision at once an
 waits. `run` is a loop that does it, one step at a time: close, erase, wait, open. So a session never has two orders
 under way, the newest decision wins, and a decision taken while a step runs is looked at when that step is over.
 
-Before each opening, in this order, because the queue of outgoing messages relies on it: the machine has told its
-journal, everything told of this instance is committed, and `opening` has been called. Only then is a message found in
-the state `sending` known to have no living sender.
+Before each opening, in this order, because the queue of outgoing messages relies on it: everything told of this
+instance is committed, and `opening` has been called. Only then is a message found in the state `sending` known to have
+no living sender.
 
-A machine starts its sessions one after another, and one that the network leaves without an answer takes seconds. So its
-sessions wait here for their turn, where a newer decision still reaches them, and the time that an opening may take runs
-from when its turn has come.
+Whether a phone is paired is what the session store says, not our row: a kill between a pairing and our note of it, or
+between a log-out and ours, is found at the next opening, whose answer names the device or none.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - the type of what is passed in
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tomada.engine import port
@@ -54,14 +53,14 @@ class Around(Protocol):
     def place_in_line_s(self, *, recovering: bool) -> float:
         """Take a place in one of the two paces; seconds to wait for it."""
 
-    async def spec(self, session: "HostedSession") -> port.SessionSpec:
+    async def spec(self, session: "HostedSession") -> protocol.Spec:
         """How to open it. NotFound if the instance is gone, or has another machine than the one to be paired."""
 
     async def opening(self, instance_id: str) -> None:
         """It is about to be opened; see the module."""
 
-    def erase_keys(self, session: "HostedSession") -> None:
-        """Remove the session store."""
+    async def erase_keys(self, session: "HostedSession") -> None:
+        """Remove the session's keys."""
 
 
 class HostedSession:
@@ -96,17 +95,10 @@ class HostedSession:
         self.state, actions = state_machine.decide(before, happening, self._around.clock.now_ms())
         if isinstance(happening, port.QrIssued) and self.state.pairing:
             self.code = happening
-        if before.pairing and not self.state.pairing:
-            self._pairing_over()
+        if not self.state.pairing:
+            self.code = None
         for action in actions:
             self._plan(action)
-        self._settle_in()
-
-    def replayed(self, event: port.EngineEvent) -> None:
-        """A pairing in the journal of a machine that has just started again: one that was never written down."""
-        before, self.state = self.state, state_machine.replayed(self.state, event)
-        if self.state.wanted and not before.wanted:
-            self._plan(state_machine.OpenNow())
         self._settle_in()
 
     def machine_down(self) -> None:
@@ -198,11 +190,6 @@ class HostedSession:
             self._around.save(self)
         self._tell_waiting()
 
-    def _pairing_over(self) -> None:
-        self.code = None
-        if not self.state.wanted and self.machine is not None:
-            self.machine.leaked_rounds += 1
-
     def _tell_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for news in waiting:
@@ -225,8 +212,7 @@ class HostedSession:
         if self._must_close:
             await self._close()
         elif self._must_erase:
-            self._around.erase_keys(self)
-            self._must_erase = False
+            await self._erase()
         elif self._open_at_s is None:
             self._release()
             self._tell_waiting()
@@ -252,9 +238,17 @@ class HostedSession:
             pass  # the machine is gone, or has no such session
         self._in_machine = False
 
+    async def _erase(self) -> None:
+        """Remove the keys; tried again while the database is away, unless something newer is to be done."""
+        try:
+            await self._around.erase_keys(self)
+            self._must_erase = False
+        except (Unavailable, OSError):
+            await self._unless_changed(asyncio.sleep(1.0))
+
     def _release(self) -> None:
-        """Give the place back, unless a journal that was not told yet may hold something of this instance."""
-        if self.machine is not None and self.machine.ready and not self.state.wanted and not self._in_machine:
+        """Give the place back."""
+        if self.machine is not None and not self.state.wanted and not self._in_machine:
             self.machine = None
 
     async def _open(self) -> None:
@@ -265,21 +259,6 @@ class HostedSession:
             return
         if not await self._unless_changed(self._around.committed(self.instance_id)):
             return
-        async with self._turn(machine) as come:
-            if come:
-                await self._open_in_turn(machine)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, machine: Machine) -> AsyncIterator[bool]:
-        """A turn to open in this machine, for as long as the block; False if there was a new decision meanwhile."""
-        taking = asyncio.ensure_future(machine.turns.acquire())
-        try:
-            yield await self._unless_changed(taking)
-        finally:
-            if taking.done() and not taking.cancelled():
-                machine.turns.release()
-
-    async def _open_in_turn(self, machine: Machine) -> None:
         if not await self._unless_changed(asyncio.sleep(self._around.place_in_line_s(recovering=self._recovering))):
             return
         try:
@@ -296,12 +275,12 @@ class HostedSession:
             self._mishaps = 0
             await self._open_in(machine, spec)
 
-    async def _open_in(self, machine: Machine, spec: port.SessionSpec) -> None:
+    async def _open_in(self, machine: Machine, spec: protocol.Spec) -> None:
         self._open_at_s = None
         self._in_machine = True
         self.happen(state_machine.Opening())
         try:
-            await machine.request(protocol.OpenSession(spec), self._around.settings.open_timeout_s)
+            answer = await machine.request(protocol.OpenSession(spec), self._around.settings.open_timeout_s)
         except MachineAway:
             self._in_machine = False
             self.happen(state_machine.OpenFailed("Its process is being started."))
@@ -311,7 +290,14 @@ class HostedSession:
             self._in_machine = False
             self.happen(state_machine.OpenFailed(str(refusal)))
         else:
+            self._opened(msgspec.json.decode(answer, type=protocol.Opened), spec)
+
+    def _opened(self, opened: protocol.Opened, spec: protocol.Spec) -> None:
+        if opened.device or spec.pair:
             self.happen(state_machine.Opened())
+        else:
+            self._in_machine = False  # nothing was started: the store has no device for what we took for paired
+            self.happen(state_machine.NoDevice())
 
     def _postpone(self) -> None:
         """The database is away: that says nothing of WhatsApp, so it is no failure of the session."""

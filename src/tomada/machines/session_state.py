@@ -36,7 +36,6 @@ WORDS = {
     "banned": "WhatsApp refuses this number for a while. It is connected again when that time is over.",
     "outdated": "WhatsApp refuses this version. The operator must upgrade Tomada.",
     "grace": "The connection broke and did not come back by itself. It is tried again.",
-    "ended": "The connection stopped working and is being started anew.",
     "deaf": "The connection did not answer two probes and is being started anew.",
     "machine": "The process of this instance stopped and is being started again.",
     "pairing_machine": "The process of this instance stopped during pairing. Ask for a new QR code.",
@@ -76,12 +75,20 @@ class Boot(msgspec.Struct, frozen=True, tag="boot"):
     """The program starts and has read this session's row."""
 
 
+class FoundDevice(msgspec.Struct, frozen=True, tag="found_device"):
+    """The program starts, and the session store holds a device for a session whose row says that none is paired."""
+
+
 class Opening(msgspec.Struct, frozen=True, tag="opening"):
     """The machine is being asked to open it; from here on the engine's events are this session's."""
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """The machine says that the engine runs."""
+
+
+class NoDevice(msgspec.Struct, frozen=True, tag="no_device"):
+    """The session store holds no device, although we took the session for paired."""
 
 
 class OpenFailed(msgspec.Struct, frozen=True, tag="open_failed"):
@@ -122,8 +129,10 @@ class Forgotten(msgspec.Struct, frozen=True, tag="forgotten"):
 
 Internal = (
     Boot
+    | FoundDevice
     | Opening
     | Opened
+    | NoDevice
     | OpenFailed
     | GraceOver
     | Deaf
@@ -192,18 +201,6 @@ def decide(state: SessionState, happening: Happening, now_ms: int) -> Decision:
     return _engine(state, happening, now_ms)
 
 
-def replayed(state: SessionState, event: port.EngineEvent) -> SessionState:
-    """What an event from a journal, told again by a machine that has just started, still means for the state.
-
-    Only a pairing that we never wrote down counts. All else is history, and what still holds of it WhatsApp says again
-    when the session connects: erasing keys on an old word could destroy a pairing made since.
-    """
-    if state.wanted or not isinstance(event, port.Paired | port.Connected):
-        return state
-    after = _paired(state, event) if isinstance(event, port.Paired) else _connected(state, event, 0)
-    return _change(after, condition="connecting", **_STOPPED)
-
-
 def _engine(state: SessionState, event: port.EngineEvent, now_ms: int) -> Decision:
     match event:
         case port.Connected():
@@ -212,16 +209,12 @@ def _engine(state: SessionState, event: port.EngineEvent, now_ms: int) -> Decisi
             return _change(state, push_name=event.push_name), ()
         case port.Paired():
             return _paired(state, event), (Watch("connect"),)
-        case port.QrIssued() if state.wanted:
-            return _unpaired(state, "logged_out", WORDS["keys_gone"]), (Close(), EraseKeys())
         case port.PairingEnded() if state.pairing:
             return _change(state, running=False, pairing=False), (Close(),)
         case port.Disconnected() if state.condition == "connected":
             return _change(state, condition="disconnected", reason=event.reason), (Watch("reconnect"),)
         case port.ConnectFailed():
             return _failed(state, event.reason, now_ms)
-        case port.SessionEnded():
-            return _started_anew(state, "ended", now_ms)
         case port.LoggedOut():
             return _unpaired(state, "logged_out", WORDS["logged_out"]), (Close(), EraseKeys())
         case port.Replaced():
@@ -245,6 +238,12 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
             return _change(state, condition=condition, retry_after_ms=None, running=True), ()
         case Opened() if state.wanted and state.running and state.condition != "connected":
             return state, (Watch("connect"),)
+        case FoundDevice() if not state.wanted:
+            return state, (EraseKeys() if _is_ended(state) else OpenNow(),)
+        case NoDevice() if state.wanted:
+            return _unpaired(state, "logged_out", WORDS["keys_gone"]), (Close(), EraseKeys())
+        case NoDevice():
+            return _change(state, **_STOPPED), ()
         case OpenFailed() if state.running:
             return _failed(state, happening.reason, now_ms)
         case GraceOver() if state.running and state.condition != "connected":
@@ -341,11 +340,19 @@ def _started_anew(state: SessionState, words: str, now_ms: int) -> Decision:
 
 
 def _machine_died(state: SessionState, died: MachineDied) -> Decision:
-    """It says nothing of WhatsApp, hence the orderly pace; unless we killed it: then the network may be the cause."""
+    """It says nothing of WhatsApp, hence the orderly pace; unless we killed it: then the network may be the cause.
+
+    A round of codes ends with it; but a phone may have scanned one in that very moment, which the session store knows.
+    """
     if not state.wanted:
-        return _change(state, reason=WORDS["pairing_machine"], **_STOPPED), (Close(),)
+        return _change(state, reason=WORDS["pairing_machine"], **_STOPPED), (OpenNow(),)
     after = _change(state, condition="disconnected", reason=WORDS["machine"], **_STOPPED)
     return after, (OpenAfterFailure(0) if died.killed else OpenNow(),)
+
+
+def _is_ended(state: SessionState) -> bool:
+    """Whether a row without a phone says that its keys are worthless, rather than that no phone was paired so far."""
+    return state.condition != "unpaired" or state.reason == WORDS["unlinked"]
 
 
 def _failures(state: SessionState, now_ms: int) -> int:

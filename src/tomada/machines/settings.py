@@ -30,4 +30,3 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 10.0  # for events of an instance that is removed to be committed
 
     tend_s: float = 1.0
-    leaked_rounds_idle_max: int = 20  # each leaks a thread: a machine without sessions is recycled past this

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from tomada.machines.keys import SCHEMA
 from tomada.machines.session_state import WORDS, SessionState
 
 
@@ -57,6 +58,13 @@ _WANTED = f"""
 where s.wanted and {_SERVING}
 """
 
+# A kill between a pairing or a log-out and our note of it. What a former machine left is for its deletion.
+_FOUND = f"""
+{_SELECT} left join session s on s.instance_id = i.id
+join {SCHEMA}.tomada_session k on k.key = i.id || '.' || ({_EPOCH})
+where not coalesce(s.wanted, false) and {_SERVING}
+"""
+
 _ONE = f"{_SELECT} left join session s on s.instance_id = i.id where i.id = $1"
 
 _IS_MACHINE = f"select {_SERVING} as serving from instance i where i.id = $1 and {_EPOCH} = $2"
@@ -77,6 +85,11 @@ where ({", ".join("s." + name for name in COLUMNS)})
 async def read_wanted(database: Database) -> list[StoredSession]:
     """Every paired session that should be connected."""
     return [_session(row) for row in await database.fetch(_WANTED)]
+
+
+async def read_found(database: Database) -> list[StoredSession]:
+    """Every session that has keys, and is not paired by what its row says."""
+    return [_session(row) for row in await database.fetch(_FOUND)]
 
 
 async def read_one(database: Database, instance_id: str) -> StoredSession | None:

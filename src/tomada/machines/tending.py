@@ -1,4 +1,4 @@
-"""Keeps the machines in shape: one place free, surplus machines ended, leaking ones renewed, idle sessions let go.
+"""Keeps the machines in shape: one place free, surplus machines ended, idle sessions let go.
 
 A place is kept free so that the next QR code does not wait for a process to start.
 """
@@ -61,19 +61,9 @@ async def tend(host: Tended) -> None:
     surplus = sorted((m for m in host.machines.values() if _is_empty(m, hosted)), key=lambda machine: machine.slot)[1:]
     if all(hosted[machine.slot] >= host.settings.instances_per_machine for machine in host.machines.values()):
         host.start_machine()
-    _renew(host, hosted)
     for machine in surplus:  # ends take seconds: it may have been given something to do meanwhile
-        if machine.ready and _is_empty(machine, host.hosted_by_slot()):  # not ready: its journal may not be told yet
+        if machine.ready and _is_empty(machine, host.hosted_by_slot()):
             await host.retire(machine)
-
-
-def _renew(host: Tended, hosted: Counter[int]) -> None:
-    """Machines that leaked get a successor, but not while a phone is being paired in them."""
-    pairing = {session.machine for session in host.all_sessions() if session.state.pairing}
-    for machine in host.machines.values():
-        leaky = not hosted[machine.slot] and machine.leaked_rounds >= host.settings.leaked_rounds_idle_max
-        if (leaky or machine.recycle_due) and machine not in pairing:
-            machine.recycle()
 
 
 def _is_empty(machine: Machine, hosted: Counter[int]) -> bool:

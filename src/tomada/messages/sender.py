@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from tomada.engine.port import Content, EngineRefused, MessageTooLarge
+from tomada.engine.port import Content, EngineRefused
 from tomada.errors import TomadaError
 from tomada.messages.store import MessageStore, Outgoing
 from tomada.postgres.pool import is_connection_lost
@@ -36,10 +36,10 @@ class Sessions(Protocol):
     def connected(self, instance_id: str) -> int | None:
         """The epoch of the machine that can take a send now, None if there is none."""
 
-    async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
+    async def transmit(self, instance_id: str, message_id: str, chat: str, content: Content) -> None:
         """Hand a message to the instance's machine; raises EngineRefused or TomadaError if it was not taken.
 
-        MessageTooLarge: no machine will ever take it.
+        EngineRefused without `retry`: no machine will ever take it.
         """
 
     async def restart(self, instance_id: str) -> None:
@@ -47,7 +47,7 @@ class Sessions(Protocol):
 
 
 class Resolver(Protocol):
-    """Replaces the caller's ids in a content (reply, edit) by WhatsApp's, as late as possible."""
+    """Completes a content that refers to another message (reply, edit), as late as possible."""
 
     async def __call__(self, message: Outgoing) -> Content:
         """The content as the engine shall send it."""
@@ -82,7 +82,7 @@ class Sender:
         self._outcome_timeout_s = outcome_timeout_s
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._outcomes: dict[str, asyncio.Future[bool]] = {}
-        # Zaap ids of messages that may stand as `sending` although no machine was given them: the database went away in
+        # Ids of messages that may stand as `sending` although no machine was given them: the database went away in
         # mid-step.
         self._adrift: set[str] = set()
         self._woken: set[str] = set()
@@ -114,17 +114,17 @@ class Sender:
         """Whether this instance has a lane just now."""
         return instance_id in self._lanes
 
-    def settled(self, zaap_id: str, *, known: bool) -> None:
+    def settled(self, message_id: str, *, known: bool) -> None:
         """The outcome of a message was told (and, if known, committed)."""
-        outcome = self._outcomes.get(zaap_id)
+        outcome = self._outcomes.get(message_id)
         if outcome is not None and not outcome.done():
             outcome.set_result(known)
 
     async def session_opening(self, instance_id: str) -> None:
-        """Call before a session is opened anew, after the old machine's journal is committed: see the package."""
-        for zaap_id in await self._store.requeue_unknown(instance_id):
-            log.info("message.outcome_unknown", instance=instance_id, zaap_id=zaap_id)
-            self.settled(zaap_id, known=False)
+        """Call before a session is opened anew, after everything told of it is committed: see the package."""
+        for message_id in await self._store.requeue_unknown(instance_id):
+            log.info("message.outcome_unknown", instance=instance_id, message_id=message_id)
+            self.settled(message_id, known=False)
 
     async def _lane(self, instance_id: str) -> None:
         try:
@@ -156,32 +156,32 @@ class Sender:
             return await self._store.head(message.instance_id)
         await asyncio.sleep(self._pause_s(message))
         # Before the claim: the session may be opened anew between its commit and its answer.
-        outcome = self._outcomes[message.zaap_id] = asyncio.get_running_loop().create_future()
+        outcome = self._outcomes[message.message_id] = asyncio.get_running_loop().create_future()
         try:
             return await self._claim(message, epoch, outcome)
         finally:
-            del self._outcomes[message.zaap_id]
+            del self._outcomes[message.message_id]
 
     async def _claim(self, message: Outgoing, epoch: int, outcome: asyncio.Future[bool]) -> Outgoing | None:
-        self._adrift.add(message.zaap_id)
+        self._adrift.add(message.message_id)
         claim = await self._store.claim(message, epoch)
         if claim is None:  # removed from the queue during the pause, or not for this machine
-            self._adrift.remove(message.zaap_id)
+            self._adrift.remove(message.message_id)
             head = await self._store.head(message.instance_id)
             return None if head is not None and head.number == message.number else head
         return claim.behind if await self._hand_over(message, outcome) else None
 
     async def _salvage(self, message: Outgoing) -> Outgoing | None:
         """A head that is `sending`: ours to give back if adrift; else its holder is being replaced."""
-        if message.zaap_id not in self._adrift:
+        if message.message_id not in self._adrift:
             return None
         await self._give_back(message)
         return await self._store.head(message.instance_id)
 
     async def _give_back(self, message: Outgoing) -> None:
         """Surely not sent, so it was no attempt."""
-        await self._store.give_back(message.instance_id, message.zaap_id, counted=False)
-        self._adrift.remove(message.zaap_id)
+        await self._store.give_back(message.instance_id, message.message_id, counted=False)
+        self._adrift.remove(message.message_id)
 
     async def _hand_over(self, message: Outgoing, outcome: asyncio.Future[bool]) -> bool:
         try:
@@ -189,24 +189,25 @@ class Sender:
             if outcome.done():  # the session was opened anew meanwhile, so the message is queued again
                 await self._give_back(message)
                 return outcome.result()
-            await self._sessions.transmit(message.instance_id, message.zaap_id, message.chat, content)
-        except MessageTooLarge as error:
-            await self._gave_up(message, str(error))
-            self._adrift.remove(message.zaap_id)
-            return True
+            await self._sessions.transmit(message.instance_id, message.message_id, message.chat, content)
         except (EngineRefused, TomadaError) as error:
+            if isinstance(error, EngineRefused) and not error.retry:  # no machine will ever take it
+                await self._gave_up(message, str(error))
+                self._adrift.remove(message.message_id)
+                return True
             log.info("sender.not_taken", instance=message.instance_id, reason=str(error))
             await self._give_back(message)
             return False
         else:
-            self._adrift.remove(message.zaap_id)
+            self._adrift.remove(message.message_id)
             return await self._outcome(message.instance_id, outcome)
 
     async def _outcome(self, instance_id: str, outcome: asyncio.Future[bool]) -> bool:
         """Wait for what becomes of it. Whoever has it is never taken for lost: it may have been sent.
 
-        After too long a silence the session is opened anew. Before that its journal is committed, so an outcome that
-        was known is settled then, and one that was not is unknown. If that fails, after another such silence.
+        After too long a silence the session is opened anew. Before that everything told of it is committed, so an
+        outcome that was known is settled then, and one that was not is unknown. If that fails, after another such
+        silence.
         """
         while True:
             with contextlib.suppress(TimeoutError):

@@ -26,7 +26,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     state: str
     attempts: int
     created_ms: int
-    wa_id: str | None = None
+    wa_id: str | None = None  # at WhatsApp, where that is another than message_id
     settled_ms: int | None = None
 
 
@@ -119,21 +119,21 @@ select claimed.number as claimed, behind.* from claimed left join behind on true
 
 _GIVE_BACK = """
 update outgoing_message set state = 'queued', attempts = attempts - $3
-where instance_id = $1 and zaap_id = $2 and state = 'sending'
+where instance_id = $1 and message_id = $2 and state = 'sending'
 """
 
 # A second telling of the same outcome changes nothing but still returns the row, so that its events can be recorded.
 _SETTLE = f"""
 with settled as (
     update outgoing_message
-    set state = $3, wa_id = coalesce($4, wa_id), error = $5, settled_ms = real_now_ms()
-    where instance_id = $1 and zaap_id = $2 and state in ('queued', 'sending')
+    set state = $3, error = $4, settled_ms = real_now_ms()
+    where instance_id = $1 and message_id = $2 and state in ('queued', 'sending')
     returning {_COLUMNS}
 )
 select {_COLUMNS} from settled
 union all
 select {_COLUMNS} from outgoing_message
-where instance_id = $1 and zaap_id = $2 and state = $3 and not exists (select 1 from settled)
+where instance_id = $1 and message_id = $2 and state = $3 and not exists (select 1 from settled)
 """
 
 # Before its messages, as everybody does who writes both: the lifecycle, and whoever records events.
@@ -141,14 +141,16 @@ _LOCK_INSTANCE = "select from instance where id = $1 for no key update"
 
 # Sessions opened anew: whatever was under way has no living holder any more.
 _REQUEUE_UNKNOWN = """
-update outgoing_message set state = 'queued' where instance_id = $1 and state = 'sending' returning zaap_id
+update outgoing_message set state = 'queued' where instance_id = $1 and state = 'sending' returning message_id
 """
 
 _WAITING_INSTANCES = """
 select distinct instance_id from outgoing_message where state in ('queued', 'sending')
 """
 
-_BY_WA_IDS = "select wa_id, message_id from outgoing_message where instance_id = $1 and wa_id = any($2::text[])"
+# Messages that an older version sent under ids of WhatsApp's own choice. The index knows them alone.
+_OLD_IDS = "select wa_id, message_id from outgoing_message where instance_id = $1 and wa_id = any($2::text[])"
+_WITH_OLD_IDS = "select distinct instance_id from outgoing_message where wa_id is not null"
 
 _BY_MESSAGE_ID = f"select {_COLUMNS} from outgoing_message where instance_id = $1 and message_id = $2"
 
@@ -222,41 +224,43 @@ class MessageStore:
         row = await self._pool.fetchrow(_CLAIM, message.instance_id, message.number, epoch)
         return Claim(_outgoing(row) if row["number"] is not None else None) if row else None
 
-    async def give_back(self, instance_id: str, zaap_id: str, *, counted: bool) -> None:
-        """Back to the head of the queue. `counted` False: the engine never took it, so it was no attempt."""
-        await self._pool.execute(_GIVE_BACK, instance_id, zaap_id, 0 if counted else 1)
+    async def give_back(self, instance_id: str, message_id: str, *, counted: bool) -> None:
+        """Back to the head of the queue. `counted` False: the machine never took it, so it was no attempt."""
+        await self._pool.execute(_GIVE_BACK, instance_id, message_id, 0 if counted else 1)
 
-    async def settle_sent(self, instance_id: str, zaap_id: str, wa_id: str) -> Outgoing | None:
+    async def settle_sent(self, instance_id: str, message_id: str) -> Outgoing | None:
         """WhatsApp took it. Idempotent; None if there is no such message (its instance was deleted)."""
-        row = await self._pool.fetchrow(_SETTLE, instance_id, zaap_id, "sent", wa_id, None)
+        row = await self._pool.fetchrow(_SETTLE, instance_id, message_id, "sent", None)
         return _outgoing(row) if row else None
 
-    async def settle_failed(self, instance_id: str, zaap_id: str, error: str) -> Outgoing | None:
+    async def settle_failed(self, instance_id: str, message_id: str, error: str) -> Outgoing | None:
         """It will not be sent. Idempotent."""
-        row = await self._pool.fetchrow(_SETTLE, instance_id, zaap_id, "failed", None, error)
+        row = await self._pool.fetchrow(_SETTLE, instance_id, message_id, "failed", error)
         return _outgoing(row) if row else None
 
     async def give_up(self, message: Outgoing, error: str, report: Report) -> None:
         """It will not be sent, and that is reported in the same transaction. Nothing if it was settled otherwise."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK_INSTANCE, message.instance_id)
-            row = await connection.fetchrow(_SETTLE, message.instance_id, message.zaap_id, "failed", None, error)
+            row = await connection.fetchrow(_SETTLE, message.instance_id, message.message_id, "failed", error)
             if row:
                 await report(connection, _outgoing(row))
 
     async def requeue_unknown(self, instance_id: str) -> list[str]:
-        """Messages whose outcome no machine can tell any more go back to the queue; returns their zaap ids."""
-        return [row["zaap_id"] for row in await self._pool.fetch(_REQUEUE_UNKNOWN, instance_id)]
+        """Messages whose outcome no machine can tell any more go back to the queue; returns their ids."""
+        return [row["message_id"] for row in await self._pool.fetch(_REQUEUE_UNKNOWN, instance_id)]
 
     async def waiting_instances(self) -> list[str]:
         """Instances with unsettled messages."""
         return [row["instance_id"] for row in await self._pool.fetch(_WAITING_INSTANCES)]
 
-    async def message_ids(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
-        """WhatsApp's id -> ours, for those of these that were sent here."""
-        return {
-            row["wa_id"]: row["message_id"] for row in await self._pool.fetch(_BY_WA_IDS, instance_id, list(wa_ids))
-        }
+    async def with_old_ids(self) -> set[str]:
+        """Instances with messages whose id at WhatsApp is not the one that was told."""
+        return {row["instance_id"] for row in await self._pool.fetch(_WITH_OLD_IDS)}
+
+    async def old_ids(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
+        """WhatsApp's id -> the one that was told, for those of these where they differ."""
+        return {row["wa_id"]: row["message_id"] for row in await self._pool.fetch(_OLD_IDS, instance_id, list(wa_ids))}
 
     async def by_message_id(self, instance_id: str, message_id: str) -> Outgoing | None:
         """The message that the wire shows under this id."""

@@ -2,8 +2,9 @@
 
 Settings are given on the command line at every start, so that none of them can drift in a file. Nobody is trusted:
 the only way in is the socket in a directory of 0700, and there the kernel tells PostgreSQL which account is calling
-(`peer`). That account may be `postgres` (superuser, used by the launcher alone, once) or `tomada`, which owns the
-database and is no superuser, so that the embedded server allows nothing that an external one would refuse.
+(`peer`). That account may be `postgres` (superuser, used by the launcher alone, once), `tomada`, which owns the
+database and is no superuser, so that the embedded server allows nothing that an external one would refuse, or
+`tomada_machine`, which sees the machines' session store alone (machine_role.py).
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tomada.postgres.account import Account
 from tomada.postgres.layout import PORT
+from tomada.postgres.machine_role import ROLE as MACHINE
 from tomada.postgres.programs import Programs
 
 ADMIN = "postgres"
@@ -82,7 +84,7 @@ def server_command(programs: Programs, data_argument: str, socket_dir: Path, ove
 def write_access_files(cluster: Path, own_name: str, account: Account) -> None:
     """Lets `own_name`, and no other operating-system account, in as `postgres` or `tomada`."""
     quoted = '"' + own_name.replace('"', '""') + '"'
-    ident = "".join(f"tomada {quoted} {role}\n" for role in (ADMIN, OWNER))
+    ident = "".join(f"tomada {quoted} {role}\n" for role in (ADMIN, OWNER, MACHINE))
     for name, text in (("pg_hba.conf", _HBA), ("pg_ident.conf", ident)):
         path = cluster / name
         if path.exists() and path.read_text() == text:

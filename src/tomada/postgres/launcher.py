@@ -230,12 +230,15 @@ class EmbeddedServer:
         partial.rename(self._cluster)
 
     async def _ensure_database(self) -> None:
-        """The role and the database that the program uses; made once, looked for at every start."""
+        """The roles and the database that the program uses; made once, looked for at every start."""
         admin = await asyncpg.connect(self.dsn_of("postgres", configuration.ADMIN), timeout=30.0)
         try:
             owner, database = configuration.OWNER, configuration.DATABASE
             if not await admin.fetchval("select 1 from pg_roles where rolname = $1", owner):
                 await admin.execute(f"create role {owner} login createdb")
+            if not await admin.fetchval("select 1 from pg_roles where rolname = $1", configuration.MACHINE):
+                await admin.execute(f"create role {configuration.MACHINE} login")
+                await admin.execute(f"grant {configuration.MACHINE} to {owner}")
             if not await admin.fetchval("select 1 from pg_database where datname = $1", database):
                 await admin.execute(f"create database {database} owner {owner}")
         finally:

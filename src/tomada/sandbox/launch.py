@@ -1,14 +1,13 @@
 """Starting the sandbox as a child process, and what a machine process needs to reach it.
 
-A machine is led here by its environment and by its launcher alone: `SSL_CERT_FILE` (read by the engine's Go runtime
-at process start) and a proxy for everything https, the media included. The production code takes no part in it.
+A machine is led here by another program than production's, built from the same packages (machine/cmd): it is given
+the root key and the authority to trust, and a proxy for everything https, the media included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -64,18 +63,6 @@ async def start_sandbox(directory: Path, *, timeout_s: float = 20.0) -> RunningS
         raise RuntimeError("the sandbox did not start; its standard error says why") from error
 
 
-def machine_environment(ready: Ready) -> dict[str, str]:
-    """Variables to add to a machine process's environment."""
-    return {
-        "SSL_CERT_FILE": ready.ca_bundle,
-        "HTTPS_PROXY": ready.proxy,
-        "https_proxy": ready.proxy,
-        "NO_PROXY": "",
-        "no_proxy": "",
-    }
-
-
-def machine_command(ready: Ready, arguments: Sequence[str]) -> list[str]:
-    """The command that starts a machine process against the sandbox."""
-    launcher = [sys.executable, "-m", "tomada.sandbox.machine", "--noise-root", ready.noise_root]
-    return [*launcher, "--", *arguments]
+def machine_command(program: Path, ready: Ready) -> tuple[str, ...]:
+    """The command of a machine that lives at this sandbox, without what every machine is told."""
+    return (str(program), "-noise-root", ready.noise_root, "-ca", ready.ca_bundle, "-proxy", ready.proxy)
