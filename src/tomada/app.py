@@ -60,6 +60,7 @@ from tomada.preconditions import check_key, migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, start_sandbox
 from tomada.settings import Settings
+from tomada.upgrade import take_over
 from tomada.wire import callback_calls, lifecycle_calls, operator, ports
 from tomada.wire.access_log import AccessLog
 from tomada.wire.api import build_app
@@ -226,6 +227,7 @@ async def _machines(ground: Ground, callbacks: Callbacks, launch: Launch) -> Mac
     sender = Sender(messages, control, pipeline.resolve, pipeline.gave_up, settings.send_delay_range_s, ground.rng)
     _start(sender.run(), "sender", ground.stack)
     ground.stack.push_async_callback(host.stop)
+    await take_over(settings.data_path, pool, messages, pipeline.handle)
     await host.start()
     return Machines(control, messages, sender)
 

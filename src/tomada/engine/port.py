@@ -227,6 +227,7 @@ EngineEvent = (
     | MessageFailed
 )
 
+
 class EngineRefused(Exception):
     """The machine or WhatsApp refused a call; the message is for a person. Nothing was done.
 

@@ -170,7 +170,7 @@ Event = (
     | ConnectFailed
 )
 
-_decode = msgspec.json.Decoder(Event).decode
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 class NotUnderstood(Exception):
@@ -180,6 +180,6 @@ class NotUnderstood(Exception):
 def decode(raw: bytes) -> Event:
     """The event; raises NotUnderstood."""
     try:
-        return _decode(raw)
+        return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotUnderstood(str(error)[:200]) from None

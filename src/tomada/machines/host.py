@@ -38,6 +38,7 @@ from tomada.errors import NotConnected, NotFound, SubscriptionNeeded, TomadaErro
 from tomada.kit.clock import Clock
 from tomada.machines import backoff, keys, protocol, quarantine, store
 from tomada.machines import session_state as state_machine
+from tomada.machines.database import Database
 from tomada.machines.lanes import Lanes, Work
 from tomada.machines.machine import Launch, Machine, Told
 from tomada.machines.probing import probe_for_ever
@@ -106,7 +107,7 @@ class Host:
         self,
         data_dir: Path,
         launch: Launch,
-        database: store.Database,
+        database: Database,
         specs: SpecSource,
         on_event: OnEvent,
         clock: Clock,
@@ -372,7 +373,9 @@ class Host:
         epoch = None
         if type(event) in _OF_THE_SESSION and session is not None and session.machine is machine:
             epoch = session.epoch
-            session.happen(reading.read(event, _NOTHING_KNOWN))  # type: ignore[arg-type] - these are always read
+            happening = reading.read(event, _NOTHING_KNOWN)
+            assert happening is not None  # each of these has a reader that never leaves out
+            session.happen(happening)
         self.lanes.add(happened.instance_id, self._work(happened, event, epoch))
 
     def _not_understood(self, happened: Told, error: told.NotUnderstood) -> None:

@@ -6,19 +6,9 @@ that a new machine cannot open its predecessor's keys and a late deletion cannot
 to a device goes with its row, by foreign keys.
 """
 
-from typing import Any, Protocol
+from tomada.machines.database import Database
 
 SCHEMA = "machine"
-
-
-class Database(Protocol):
-    """The part of `asyncpg.Pool` that is used."""
-
-    async def fetch(self, query: str, *args: Any) -> list[Any]:
-        """All rows."""
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        """The first value."""
 
 
 _EPOCHS = f"""

@@ -4,15 +4,7 @@ A row is committed before the event is acknowledged, so nothing is lost for a fa
 (instances/erasure.py). `tomada_events_quarantined` counts them, and the log names each as an error.
 """
 
-from typing import Any, Protocol
-
-
-class Database(Protocol):
-    """The part of `asyncpg.Pool` that is used."""
-
-    async def execute(self, query: str, *args: Any) -> str:
-        """Run a statement."""
-
+from tomada.machines.database import Database
 
 # Nothing if the instance is gone: what was to be told of it, nobody hears any more.
 _PUT = """

@@ -5,25 +5,13 @@ Reads for a caller of the API go through the host, which knows more; authorizati
 finds an instance by account and token).
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from tomada.machines.database import Database
 from tomada.machines.keys import SCHEMA
 from tomada.machines.session_state import WORDS, SessionState
-
-
-class Database(Protocol):
-    """The part of `asyncpg.Pool` that is used."""
-
-    async def fetch(self, query: str, *args: Any) -> list[Any]:
-        """All rows."""
-
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        """The first row, or None."""
-
-    async def execute(self, query: str, *args: Any) -> str:
-        """Run a statement."""
 
 
 class StoredSession(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ Its id is WhatsApp's from the first moment: made here, committed with the row, s
 Guarantees, and what each rests on.
 - Never lost: the row is committed before the caller hears 200, and only an outcome moves it out of queued/sending.
 - Order: one lane per instance, which does not claim the next message before the present one is settled.
-- Once: `sending` is committed before the machine hears of the message. One whose outcome is not known (a crash, a break,
-  no answer) goes again under the *same* id and in its place in the order, at most ATTEMPTS_MAX times: WhatsApp's clients
-  show a message that they have already under that id no second time. A machine that tells no outcome is not taken for
-  one that has sent nothing: its session is closed and opened anew.
+- Once: `sending` is committed before the machine hears of the message. One whose outcome is not known (a crash, a
+  break, no answer) goes again under the *same* id and in its place in the order, at most ATTEMPTS_MAX times: WhatsApp's
+  clients show a message that they have already under that id no second time. A machine that tells no outcome is not
+  taken for one that has sent nothing: its session is closed and opened anew.
 """

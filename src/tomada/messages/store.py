@@ -136,6 +136,16 @@ select {_COLUMNS} from outgoing_message
 where instance_id = $1 and message_id = $2 and state = $3 and not exists (select 1 from settled)
 """
 
+# Of a version whose ids were WhatsApp's choice: where that differs from the one that was told, it is kept beside it.
+_TOOK_OLD_ID = """
+update outgoing_message set wa_id = coalesce(wa_id, nullif($3, message_id))
+where instance_id = $1 and zaap_id = $2 returning message_id
+"""
+_SURELY_UNSENT = """
+update outgoing_message set state = 'queued', attempts = 0
+where instance_id = $1 and message_id = $2 and state in ('queued', 'sending')
+"""
+
 # Before its messages, as everybody does who writes both: the lifecycle, and whoever records events.
 _LOCK_INSTANCE = "select from instance where id = $1 for no key update"
 
@@ -261,6 +271,15 @@ class MessageStore:
     async def old_ids(self, instance_id: str, wa_ids: tuple[str, ...]) -> dict[str, str]:
         """WhatsApp's id -> the one that was told, for those of these where they differ."""
         return {row["wa_id"]: row["message_id"] for row in await self._pool.fetch(_OLD_IDS, instance_id, list(wa_ids))}
+
+    async def took_old_id(self, instance_id: str, zaap_id: str, wa_id: str | None) -> str | None:
+        """Note under which id an older version sent a message; the id that was told, None if there is none."""
+        told: str | None = await self._pool.fetchval(_TOOK_OLD_ID, instance_id, zaap_id, wa_id)
+        return told
+
+    async def surely_unsent(self, instance_id: str, message_id: str) -> None:
+        """Back to the queue as if it had never been tried."""
+        await self._pool.execute(_SURELY_UNSENT, instance_id, message_id)
 
     async def by_message_id(self, instance_id: str, message_id: str) -> Outgoing | None:
         """The message that the wire shows under this id."""

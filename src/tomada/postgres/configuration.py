@@ -11,13 +11,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from tomada.postgres import machine_role
 from tomada.postgres.account import Account
 from tomada.postgres.layout import PORT
-from tomada.postgres.machine_role import ROLE as MACHINE
 from tomada.postgres.programs import Programs
 
 ADMIN = "postgres"
 OWNER = "tomada"
+MACHINE = machine_role.ROLE
 DATABASE = "tomada"
 
 _HBA = "# written by Tomada at every start\nlocal all all peer map=tomada\n"
