@@ -193,7 +193,7 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	alt := s.alt(s.ctx, shown, types.EmptyJID)
 	return protocol.Sent{
 		Type: "sent", WaID: message.WaID, ServerID: response.ServerID, AtMs: atMs(response.Timestamp),
-		ChatAlt: text(alt), ChatName: s.names.of(s.ctx, shown, alt), SenderAlt: text(s.ownLid()),
+		Chat: shown.String(), ChatAlt: text(alt), ChatName: s.names.of(s.ctx, shown, alt), SenderAlt: text(s.ownLid()),
 	}
 }
 
@@ -225,7 +225,7 @@ func failure(err error) *protocol.Error {
 		return &protocol.Error{Kind: protocol.Retry, Words: words}
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
 		return &protocol.Error{Kind: protocol.Refused, Code: lastNumber(words), Words: words}
-	case strings.Contains(words, "no LID found for"):
+	case strings.Contains(words, "no LID found for"), errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return &protocol.Error{Kind: protocol.Refused, Code: 404, Words: words}
 	case errors.As(err, &iq):
 		return &protocol.Error{Kind: protocol.Refused, Code: iq.Code, Words: words}

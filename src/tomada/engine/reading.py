@@ -138,7 +138,7 @@ def _sent(event: told.Sent, _known: Known) -> port.MessageSent:
     return port.MessageSent(
         message_id=event.wa_id,
         at_ms=event.at_ms,
-        chat_lid=lid_of(parse(event.chat_alt)),
+        chat_lid=lid_of(parse(event.chat), parse(event.chat_alt)),
         sender_lid=lid_of(parse(event.sender_alt)),
         chat_name=event.chat_name,
     )

@@ -64,6 +64,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
     wa_id: str
     at_ms: int
     server_id: int = 0
+    chat: str = ""
     chat_alt: str = ""
     chat_name: str = ""
     sender_alt: str = ""
