@@ -233,6 +233,17 @@ def test_ci_does_not_test_without_the_race_detector(
     assert capfd.readouterr().out == "1 test -race ./internal/...\n"
 
 
+def test_a_program_built_elsewhere_leaves_nothing_to_build(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With TOMADA_MACHINE set a set-up needs neither Go nor its modules."""
+    monkeypatch.setenv("TOMADA_MACHINE", "/opt/tomada-machine")
+    monkeypatch.setattr(build, "find_go", lambda: pytest.fail("looked for Go"))
+
+    assert build.main([]) == 0
+    assert capsys.readouterr().err == "machine: TOMADA_MACHINE is set, so none is built\n"
+
+
 def test_windows_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One line and a status, before anything else is tried."""
     monkeypatch.setattr(sys, "platform", "win32")
@@ -241,18 +252,18 @@ def test_windows_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == "machine: the machine does not run on Windows; use Linux, or WSL\n"
 
 
-def test_a_second_run_is_quick_to_find_that_nothing_is_to_do() -> None:
+def test_a_second_run_is_quick_to_find_that_nothing_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """`make` runs it before each command: where all is built, it calls Go for its version and for nothing else."""
     calls = []
     real = subprocess.run
+    monkeypatch.delenv("TOMADA_MACHINE", raising=False)
 
     def seen(command: list[str], **rest: object) -> object:
         calls.append(command[1:])
         return real(command, **rest)  # type: ignore[call-overload]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "run", seen)
-        assert build.main([]) == 0
+    monkeypatch.setattr(subprocess, "run", seen)
+    assert build.main([]) == 0
 
     assert calls in ([["version"]], [["version"], ["version"]])  # the second: of a Go that was fetched
     assert os.access(build.BIN / "tomada-machine", os.X_OK)
