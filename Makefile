@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check simulate lock clean
+.PHONY: help setup machine demo serve test test-machine check simulate lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile
@@ -19,25 +19,32 @@ help: ## list the commands
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev: .venv/.runtime requirements-dev.lock
+machine: .venv/.runtime ## build the program that speaks to WhatsApp; the other commands do it by themselves
+	@$(BIN)/python machine/build.py
+
+.venv/.dev: .venv/.runtime requirements-dev.lock | machine
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-setup: .venv/.runtime ## set everything up in .venv; the other commands do it by themselves
+setup: machine ## set everything up in .venv; the other commands do it by themselves
 
-demo: .venv/.runtime ## show the whole product once, against the simulated network
+demo: machine ## show the whole product once, against the simulated network
 	@$(BIN)/python -m tomada.demo
 
-serve: .venv/.runtime ## start a server with the sandbox, to try by hand
+serve: machine ## start a server with the sandbox, to try by hand
 	@$(BIN)/python -m tomada.demo --serve
 
 check: .venv/.dev ## formatting, lint, types, dependency direction
-	@$(BIN)/ruff format --check src tests bench
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check src tests bench machine
+	@$(BIN)/ruff check src tests bench machine
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python machine/build.py check
 
-test: check ## everything that CI runs
+test-machine: .venv/.dev
+	@$(BIN)/python machine/build.py test
+
+test: check test-machine ## everything that CI runs
 	@$(BIN)/python -m pytest tests
 
 RUNS ?= 100000
@@ -48,6 +55,7 @@ simulate: .venv/.dev ## lives of instances under every fault: RUNS=1000000 SEED=
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
+	echo "$$(sed 's/ .*//;q' machine/toolchain.lock)" | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps - -o machine/toolchain.lock
 
 clean: ## remove .venv; data/ holds accounts and sessions and stays
 	rm -rf .venv

@@ -84,6 +84,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     suspension_days: Annotated[
         float, Meta(ge=0, description="Days from an account's suspension to the end of its instances.")
     ] = 5.0
+    machine: Annotated[
+        str | None,
+        Meta(
+            description="A machine program built elsewhere, the one for the sandbox beside it. Unset: the one beside "
+            "the Python that runs Tomada, which `make` and our wheel put there."
+        ),
+    ] = None
     instances_per_machine: Annotated[
         int,
         Meta(
