@@ -12,8 +12,8 @@ backoff.py says why.
 Guarantees, and what each rests on:
 - An event with a journal number is acknowledged when `on_event` has returned for it and for all before it, never
   earlier (ledger.py, lanes.py). Per instance, events are handled in the order in which its machine told them.
-- An event that our own code cannot handle (another error than "the database is away", lanes.TRIES_MAX times) is put
-  into the file `poisoned` beside the journal, and acknowledged: one bad event must not silence an instance.
+- An event that fails by a fault of its own (lanes.py says which, TRIES_MAX times) is put into the file `poisoned`
+  beside the journal, and acknowledged: one bad event must not silence an instance.
 - One session with one key lives at most once on this computer: the machines' locks, the closing before each opening,
   and the killing of a machine that does not close a session in time.
 - A machine that dies touches no other; its sessions are opened again in the new process of the same slot.
@@ -86,6 +86,7 @@ class Figures(msgspec.Struct, frozen=True):
     deaf_restarts: int
     events_waiting: int
     events_put_aside: int
+    lanes_stuck: int
 
 
 async def _nothing(_instance_id: str) -> None:
@@ -227,6 +228,7 @@ class Host:
             deaf_restarts=self.deaf_restarts,
             events_waiting=sum(machine.pending for machine in machines),
             events_put_aside=self.lanes.put_aside_total,
+            lanes_stuck=self.lanes.stuck,
         )
 
     # --- what sessions ask (session.Around, probing.Probed) ---
