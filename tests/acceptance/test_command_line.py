@@ -223,14 +223,14 @@ def test_ready_while_the_database_is_frozen(tmp_path: Path) -> None:
         for process in database:
             process.suspend()
         try:
-            frozen = http("GET", f"{product.base}/ready", timeout_s=10)
+            wait_for("503", lambda: http("GET", f"{product.base}/ready", timeout_s=5).status == 503, 10)
             alive = http("GET", f"{product.base}/health", timeout_s=10)
         finally:
             for process in database:
                 process.resume()
         wait_for("ready again", lambda: http("GET", f"{product.base}/ready").status == 200)
 
-    assert (frozen.status, alive.status) == (503, 200)
+    assert alive.status == 200
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ history), and other housekeeping.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tomada.engine import port, told
@@ -247,8 +246,7 @@ class _Opened(NamedTuple):
 
 
 def _opened(event: told.Message) -> _Opened:
-    raw = Path(event.file).read_bytes() if event.file else event.raw
-    message, wrappers = _e2e.Message.FromString(raw), set[str]()
+    message, wrappers = _e2e.Message.FromString(event.raw), set[str]()
     message = unwrapped(message, wrappers)
     change = message.protocolMessage
     if change.type == _e2e.ProtocolMessage.MESSAGE_EDIT and change.HasField("editedMessage"):

@@ -4,6 +4,8 @@
     pool.connect               connections, the same for the embedded and for an external server
     migrate.migrate            the schema, brought up to date at start
     group_commit.GroupCommit   many small writes in one durable transaction
+    verdict.judge              what an error says: the data's fault, the server's state, or nobody knows
+    health.Health              whether the database takes writes just now
 
 Nothing here knows what the tables mean; SQL of a domain lives in that domain's `store.py`.
 """
