@@ -12,7 +12,8 @@ import asyncpg
 from tomada.accounts import manage
 from tomada.accounts.store import AccountStore
 from tomada.kit.sealing import Sealer, load_key
-from tomada.postgres.migrate import SchemaTooNewError, migrate
+from tomada.postgres.errors import SchemaRefused
+from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool
 from tomada.settings import Settings, SettingsError
 
@@ -77,7 +78,7 @@ async def migrated(dsn: str) -> str:
     """Bring the schema up to date; gives the address back. An address is never shown: it may hold a password."""
     try:
         await migrate(dsn)
-    except SchemaTooNewError as error:
+    except SchemaRefused as error:
         raise SettingsError(str(error)) from None
     except (ValueError, asyncpg.InterfaceError):
         raise SettingsError(
