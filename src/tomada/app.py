@@ -3,7 +3,7 @@
     data directory, key ▸ PostgreSQL, migrations ▸ (sandbox) ▸ callbacks ▸ machines, sender ▸ lifecycle ▸ HTTP
 
 HTTP comes last, so that whoever gets an answer gets it from a whole server, and goes first, so that nothing new is
-accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL or in a machine's journal.
+accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL, or comes again.
 """
 
 import asyncio
