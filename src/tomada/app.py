@@ -56,7 +56,7 @@ from tomada.postgres.health import Health
 from tomada.postgres.launcher import embedded_server
 from tomada.postgres.only import only_server
 from tomada.postgres.pool import Pool, connect
-from tomada.preconditions import check_key, migrated, one_network, sealer_of
+from tomada.preconditions import migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, machine_environment, start_sandbox
 from tomada.settings import Settings
@@ -129,9 +129,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     one_network(settings)
-    sealer = sealer_of(settings)
     dsn, pool = await _database(settings, stack)
-    await check_key(pool, sealer)
+    sealer = await sealer_of(settings, pool)
     token = settings.bootstrap_partner_token
     if token is not None and await manage.bootstrap(AccountStore(pool), sealer, token):
         log.info("account.bootstrapped")

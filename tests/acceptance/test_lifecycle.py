@@ -140,7 +140,11 @@ def test_two_days_of_trial(calendar: Product, partner: Account, hooks: Hooks) ->
     calendar.advance_clock(DAY_S)
     assert said(trial.get("status")) == MUST_SUBSCRIBE
     assert said(trial.post("send-text", {"phone": CUSTOMER, "message": "x"})) == MUST_SUBSCRIBE
+    assert said(trial.get("disconnect")) == (200, {"value": True})  # clients tidy up so
+    assert (cancel(trial).status, cancel(trial).body["id"]) == (201, trial.id)
     proof = until_machine_is_deleted(trial, trial_phone)
+    assert said(trial.post("disconnect")) == (200, {"value": True})
+    assert cancel(trial).body == {"id": trial.id, "due": trial.due}
     assert [step["step"] for step in proof["removed"]] == [*MACHINE_STEPS, "send_disconnected"]
     assert (proof["scope"], proof["cause"], len(proof["digest"])) == ("machine", "expired", 64)
     hooks.wait("calendar-trial", "DisconnectedCallback")
@@ -273,7 +277,8 @@ def test_refusals(calendar: Product, partner: Account) -> None:
 
     calendar.advance_clock(2 * DAY_S + 1)
     wait_for("expired", lambda: receipt(ends))
-    assert said(cancel(ends)) == said(partner_call(ends, "PUT", "subscription/update")) == MUST_SUBSCRIBE
+    assert said(partner_call(ends, "PUT", "subscription/update")) == MUST_SUBSCRIBE
+    assert said(cancel(ends)) == (201, {"id": ends.id, "due": ends.due})
     assert said(delete(ends)) == (200, {"value": True})
     assert said(delete(ends)) == said(subscribe(ends)) == NOT_FOUND
 

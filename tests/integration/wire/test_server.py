@@ -275,6 +275,23 @@ async def test_what_is_not_http(request_bytes: bytes) -> None:
         assert app.bodies == []
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nhost: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200),  # allowed where the target has no authority
+        (b"GET / HTTP/1.0\r\n\r\n", 200),  # which needs none
+    ],
+)
+async def test_a_request_has_one_host(head: bytes, status: int) -> None:
+    """RFC 9112, 3.2: none or two are 400, since two servers on the way may read them in two ways."""
+    async with _serve() as (app, client):
+        assert (await client.raw(head)).status == status
+        assert len(app.bodies) == (status == 200)
+
+
 async def test_nul_in_the_path() -> None:
     """A path or query with U+0000 is refused before any route sees it: no text of the database can hold it."""
     async with _serve() as (app, client):
