@@ -318,11 +318,12 @@ def _run_until_stopped(dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
 
 
 def _start(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
-    """Work that is cancelled at the end."""
+    """Work that is cancelled at the end, again and again: a library below may take the first word for a time-out."""
     task = asyncio.create_task(work, name=name)
 
     async def stop() -> None:
-        task.cancel()
-        await asyncio.wait([task])
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
 
     stack.push_async_callback(stop)
