@@ -1,10 +1,8 @@
 """Every child has a supervisor and a chosen environment: the sandbox's process, too."""
 
-import os
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.acceptance.hooks import Hooks
 from tests.acceptance.product import Product, http, running, wait_for
@@ -32,7 +30,6 @@ def test_no_child_inherits_a_secret(tmp_path: Path) -> None:
     assert not [pid for pid, environ in seen.items() if b"no-child-may-see" in environ or b"TOMADA_" in environ]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_sandbox_comes_back_as_it_was(tmp_path: Path, hooks: Hooks) -> None:
     """On the same ports, with the same keys and phones: sessions connect again and messages flow, without a new QR."""
     with running(tmp_path / "data") as product:
