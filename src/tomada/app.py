@@ -9,6 +9,7 @@ accepted while the rest finishes what it has. Whatever a kill cuts short is in P
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -41,6 +42,7 @@ from tomada.instances.sweeper import Sweeper
 from tomada.kit.addresses import AddressRules
 from tomada.kit.clock import Clock, SystemClock
 from tomada.kit.egress import Egress
+from tomada.kit.environment import inherited
 from tomada.kit.sealing import Sealer
 from tomada.machines import store as session_store
 from tomada.machines.control import SessionControl
@@ -161,12 +163,12 @@ async def _machine_launch(ground: Ground) -> tuple[Launch, str]:
 
     They take what they need as arguments; our own settings, with keys and the database's password, are not theirs.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOMADA_")}
-    environment |= ENGINE_ENVIRONMENT
+    environment = inherited(os.environ) | ENGINE_ENVIRONMENT
     if not ground.settings.sandbox:
         return Launch((sys.executable, "-m", "tomada.machines.process", *MACHINE), environment), ""
     sandbox = await start_sandbox(ground.settings.data_path / "sandbox")
     ground.stack.push_async_callback(sandbox.stop)
+    _start(_or_end(sandbox.keep()), "sandbox", ground.stack)
     command = machine_command(sandbox.ready, MACHINE)
     return Launch(tuple(command), environment | machine_environment(sandbox.ready)), sandbox.ready.control
 
@@ -307,6 +309,15 @@ def _run_until_stopped(dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
         await asyncio.wait([task])
 
     stack.push_async_callback(stop)
+
+
+async def _or_end(keeping: Coroutine[Any, Any, None]) -> None:
+    """A child that cannot be had back ends the server, in order: half a server would say that all is well."""
+    try:
+        await keeping
+    except RuntimeError as error:
+        log.critical("server.ends", why=str(error))
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
