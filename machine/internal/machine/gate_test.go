@@ -80,6 +80,9 @@ func TestABrokenWait(t *testing.T) {
 		if err := <-done[0]; !errors.Is(err, why) {
 			t.Errorf("got %v", err)
 		}
+		if len(g.waiting) != 0 {
+			t.Errorf("%d numbers are kept", len(g.waiting))
+		}
 		g.acknowledge([]int64{1})
 		told := out.Len()
 		if err := g.deliver(ctx, "I", 2); !errors.Is(err, why) || out.Len() != told || len(g.waiting) != 0 {

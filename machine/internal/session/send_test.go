@@ -36,6 +36,9 @@ func TestCloseGivesBack(t *testing.T) {
 		s.own(s.sends.work)
 		const count = 100
 		for i := range count {
+			if i == 1 {
+				synctest.Wait() // the first one failed; the others come in the pause after it
+			}
 			if err := s.Send(outgoing(fmt.Sprint(i))); err != nil {
 				t.Fatal(err)
 			}
@@ -77,6 +80,8 @@ func TestNotConnected(t *testing.T) {
 		}
 		s.cancel(errClosed)
 		s.loggedIn.Store(true) // as it may still be
+		jid := types.NewADJID("5511", 0, 1)
+		s.client.Store.ID, s.client.Store.LIDs = &jid, nil // a call of whatsmeow would panic
 		time.Sleep(retryPause)
 		synctest.Wait()
 		if got := failures(t, told); len(got) != 4 || got[3].Kind != protocol.Retry {
