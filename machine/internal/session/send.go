@@ -70,6 +70,11 @@ func (q *sends) work() {
 	defer close(q.done)
 	for {
 		select {
+		case <-q.stop: // asked first: with messages waiting, the select below would choose at random
+			return
+		default:
+		}
+		select {
 		case <-q.stop:
 			return
 		case message := <-q.queue:
@@ -154,7 +159,7 @@ func (q *sends) send(message protocol.Outgoing) any {
 	if err := proto.Unmarshal(message.Raw, content); err != nil {
 		return failed(message, protocol.Errorf(protocol.Refused, "not a message of WhatsApp"))
 	}
-	if !s.client.IsLoggedIn() {
+	if !s.online() {
 		return failed(message, protocol.Errorf(protocol.Retry, "not connected"))
 	}
 	if message.TypingS > 0 {

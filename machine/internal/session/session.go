@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,12 +187,12 @@ func (s *Session) Close() {
 
 // Logout unlinks the device at WhatsApp and forgets its keys. The caller closes the session afterwards.
 func (s *Session) Logout(ctx context.Context) error {
-	if !s.client.IsLoggedIn() {
+	if !s.online() {
 		return protocol.Errorf(protocol.Retry, "not connected")
 	}
 	s.over.Store(true) // what follows is no news to whoever asked for it
 	err := s.client.Logout(ctx)
-	if err != nil && s.client.IsConnected() {
+	if err != nil && !strings.HasPrefix(err.Error(), unlinkedOnly) {
 		s.over.Store(false)
 		return failure(err)
 	}
@@ -201,9 +202,16 @@ func (s *Session) Logout(ctx context.Context) error {
 	return nil
 }
 
+// unlinkedOnly begins whatsmeow's error (Logout) for a device that is unlinked and whose keys could not be deleted.
+const unlinkedOnly = "error deleting data from store"
+
+// online is whether WhatsApp let us in on the present connection. whatsmeow's IsLoggedIn is not that: it stays true
+// after a connection broke.
+func (s *Session) online() bool { return s.loggedIn.Load() && s.client.IsConnected() }
+
 // Alive asks WhatsApp's server something cheap: keepalives prove less, a session can be deaf and answer them.
 func (s *Session) Alive(ctx context.Context) bool {
-	if !s.client.IsLoggedIn() {
+	if !s.online() {
 		return false
 	}
 	_, err := s.client.GetBlocklist(ctx)

@@ -36,8 +36,12 @@ const Schema = "machine"
 // connectionsMax is of one process; each is a backend of 5 to 7 MB.
 const connectionsMax = 4
 
+// deleteTimeout is for deleting a device's keys; longer than a database that restarts, shorter than a new pairing.
+const deleteTimeout = 10 * time.Second
+
 // ours are the tables beside whatsmeow's. The host's keys are `<instance>.<epoch>`; only the host knows that, and the
-// index is for it. Deleting a device deletes what is keyed by it.
+// index is for it. Deleting a device deletes what is keyed by it: whatsmeow's tables see to that by foreign keys, all but
+// one of them, which gets its own here.
 const ours = `
 create table if not exists tomada_session (
 	key text primary key,
@@ -51,6 +55,13 @@ create table if not exists tomada_lid (
 	primary key (key, lid)
 );
 create index if not exists tomada_lid_pn on tomada_lid (key, pn);
+do $$ begin
+	if not exists (select from pg_constraint where conname = 'tomada_privacy_tokens_device') then
+		delete from whatsmeow_privacy_tokens where our_jid not in (select jid from whatsmeow_device);
+		alter table whatsmeow_privacy_tokens add constraint tomada_privacy_tokens_device
+			foreign key (our_jid) references whatsmeow_device(jid) on delete cascade on update cascade;
+	end if;
+end $$;
 `
 
 // Store is the session store of one machine.
@@ -168,6 +179,10 @@ func (o *owner) putNew(ctx context.Context, device *store.Device) error {
 	return err
 }
 
+// DeleteDevice deletes a device with all that is keyed by it. WhatsApp's word that it is unlinked ends the connection
+// whose context comes here, which must not keep its keys from going.
 func (o *owner) DeleteDevice(ctx context.Context, device *store.Device) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
 	return o.store.container.DeleteDevice(ctx, device)
 }
