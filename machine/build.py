@@ -45,7 +45,10 @@ _NEED_DISK = "the disk is full: a build needs 700 MB in .venv/go, and some more 
 _NO_NETWORK = "check the network, HTTPS_PROXY and {names}, " + _ELSEWHERE
 _CAUSES = (
     (r"no space left on device|disk quota exceeded", _NEED_DISK),
-    (r"signal: killed|cannot allocate memory|out of memory", "too little memory: a build needs 1 GB; close something"),
+    (
+        r"signal: killed|cannot allocate memory|out of memory",
+        "too little memory: a build takes 330 MB, more with many cores; close something",
+    ),
     (
         r"checksum mismatch|SECURITY ERROR",
         "a module is not the one that go.sum pins: look who stands in between (GOPROXY)",

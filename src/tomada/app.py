@@ -3,7 +3,7 @@
     data directory, key ▸ PostgreSQL, migrations ▸ (sandbox) ▸ callbacks ▸ machines, sender ▸ lifecycle ▸ HTTP
 
 HTTP comes last, so that whoever gets an answer gets it from a whole server, and goes first, so that nothing new is
-accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL or in a machine's journal.
+accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL, or comes again.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ from tomada.postgres.launcher import embedded_server
 from tomada.postgres.machine_role import machine_dsn
 from tomada.postgres.only import only_server
 from tomada.postgres.pool import Pool, connect
-from tomada.preconditions import check_key, migrated, one_network, sealer_of
+from tomada.preconditions import migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, start_sandbox
 from tomada.settings import Settings
@@ -131,9 +131,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     one_network(settings)
-    sealer = sealer_of(settings)
     dsn, pool = await _database(settings, stack)
-    await check_key(pool, sealer)
+    sealer = await sealer_of(settings, pool)
     token = settings.bootstrap_partner_token
     if token is not None and await manage.bootstrap(AccountStore(pool), sealer, token):
         log.info("account.bootstrapped")

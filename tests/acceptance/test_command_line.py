@@ -122,6 +122,7 @@ def test_a_database_without_its_key_is_refused(tmp_path: Path) -> None:
 
     assert "another key" in words(tomada("serve", "--port", "0", "--data", str(data)))
     assert "another key" in words(tomada("accounts", "create", "New", "--data", str(data)))
+    assert not key.exists()  # or the next backup would take a wrong one along
     saved.rename(key)
     assert [account["name"] for account in lines(tomada("accounts", "list", "--data", str(data)))] == ["Shop"]
 

@@ -182,5 +182,5 @@ def decode(raw: bytes) -> Event:
     """The event; raises NotUnderstood."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)[:200]) from None

@@ -56,7 +56,8 @@ def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
         words = {"error": "Method Not Allowed"}
         if _is_v1(request):
             words = {"error": "method_not_allowed", "message": words["error"], "hint": _HINT_METHOD}
-        return _failure(405, words, error.headers)
+        allowed = (error.headers or {}).get("allow", "")
+        return _failure(405, words, {"Allow": ", ".join(sorted(allowed.split(", ")))})
     if error.status_code >= 500:
         log.error("wire.router_failed", status=error.status_code, exc_info=error)
         return answer_ours(request, TomadaError())

@@ -69,7 +69,7 @@ class Queue(Protocol):
     async def count(self, account_id: str, instance_id: str) -> int:
         """How many wait."""
 
-    async def cancel(self, account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
+    async def cancel(self, account_id: str, instance_id: str, either_id: str | None) -> list[str]:
         """Remove one, or (None) all; returns the removed zaap ids."""
 
 

@@ -1,5 +1,6 @@
 """The wheel of Tomada holds the machine programs and lands them where the product looks for them."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -18,7 +19,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel made of this tree; the programs were built by `make` and are taken as they are."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=240)
+    environ = {name: value for name, value in os.environ.items() if name != machine_program.SETTING}
+    subprocess.run(command, cwd=REPOSITORY, env=environ, check=True, capture_output=True, timeout=240)
     (made,) = folder.iterdir()
     return made
 
