@@ -24,11 +24,16 @@ async def test_a_text_arrives_and_is_reported_delivered_and_read(pair: Pair) -> 
 
 
 async def test_texts_go_both_ways_in_order(pair: Pair) -> None:
-    """Ten each way, none lost, none twice, in order."""
+    """Ten each way, none lost, none twice, in order.
+
+    One way after the other, because the engine spoils its own keys when it sends to and receives from one device at the
+    same moment (docs/sandbox.md).
+    """
     for number in range(10):
         await pair.alice.do("send", to=pair.bob_number, text=f"there {number}")
-        await pair.bob.do("send", to=pair.alice_number, text=f"back {number}")
     await pair.bob.text("there 9")
+    for number in range(10):
+        await pair.bob.do("send", to=pair.alice_number, text=f"back {number}")
     await pair.alice.text("back 9")
 
     there = [e["text"] for e in pair.bob.events if e["event"] == "Message" and e["text"].startswith("there")]
