@@ -177,7 +177,7 @@ func (q *sends) send(message protocol.Outgoing) (outcome any) {
 	if err := proto.Unmarshal(message.Raw, content); err != nil {
 		return failed(message, protocol.Errorf(protocol.Refused, "not a message of WhatsApp"))
 	}
-	if !s.online() || s.ctx.Err() != nil {
+	if !s.loggedIn.Load() || s.ctx.Err() != nil {
 		return failed(message, protocol.Errorf(protocol.Retry, "not connected"))
 	}
 	if message.TypingS > 0 {
