@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup machine demo serve test test-machine check simulate lock clean
+.PHONY: help setup machine demo serve test test-fast test-machine check simulate lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile
@@ -44,8 +44,13 @@ check: .venv/.dev ## formatting, lint, types, dependency direction
 test-machine: .venv/.dev
 	@$(BIN)/python machine/build.py test
 
-test: check test-machine ## everything that CI runs
-	@$(BIN)/python -m pytest tests
+WORKERS ?= 4
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: check test-machine ## everything that CI runs, in WORKERS=4 processes: most tests wait, two cores are enough
+	@$(BIN)/python -m pytest $(PARALLEL) tests
+
+test-fast: .venv/.dev ## what one runs all the time: unit, the wire, one story over HTTP
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit tests/integration/wire tests/acceptance/test_main_job.py
 
 RUNS ?= 100000
 SEED ?= 0

@@ -1,6 +1,6 @@
 """Builds the machine programs, whatever the computer at hand is like, and builds nothing if nothing changed.
 
-    python machine/build.py             the programs, and links to them in .venv/bin
+    python machine/build.py             the programs, and links to them in .venv/bin (not if TOMADA_MACHINE is set)
     python machine/build.py check       gofmt and go vet
     python machine/build.py test        go test, with the race detector where a C compiler is
     python machine/build.py go ...      Go, as the build calls it: go mod tidy, go test -run ...
@@ -33,17 +33,22 @@ HOME = REPOSITORY / ".venv" / "go"
 BIN = REPOSITORY / ".venv" / "bin"
 PROGRAMS = ("tomada-machine", "tomada-machine-sandbox")
 LOCK = SOURCES / "toolchain.lock"
+SETTING = "TOMADA_MACHINE"
+"""Names a program that was built elsewhere: then there is nothing to build."""
 
 _FLAGS = "-mod=readonly -modcacherw -trimpath -buildvcs=false"
 _BUILD = ("build", "-ldflags=-s")
 _KEPT = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOAUTH", "GOVCS")
-_ELSEWHERE = "or build where it works and name the program in TOMADA_MACHINE"
+_ELSEWHERE = f"or build where it works and name the program in {SETTING}"
 
-_NEED_DISK = "the disk is full: a build needs 900 MB in .venv/go and 300 MB more where temporary files lie (TMPDIR)"
+_NEED_DISK = "the disk is full: a build needs 700 MB in .venv/go, and some more where temporary files lie"
 _NO_NETWORK = "check the network, HTTPS_PROXY and {names}, " + _ELSEWHERE
 _CAUSES = (
     (r"no space left on device|disk quota exceeded", _NEED_DISK),
-    (r"signal: killed|cannot allocate memory|out of memory", "too little memory: a build needs 1 GB; close something"),
+    (
+        r"signal: killed|cannot allocate memory|out of memory",
+        "too little memory: a build takes 330 MB, more with many cores; close something",
+    ),
     (
         r"checksum mismatch|SECURITY ERROR",
         "a module is not the one that go.sum pins: look who stands in between (GOPROXY)",
@@ -89,6 +94,9 @@ def main(arguments: list[str]) -> int:
     """The command line; the exit status."""
     command, *rest = arguments or ["build"]
     try:
+        if command == "build" and os.environ.get(SETTING):
+            print(f"machine: {SETTING} is set, so none is built", file=sys.stderr)
+            return 0
         if sys.platform == "win32":
             raise Refused("the machine does not run on Windows; use Linux, or WSL")
         go = find_go()

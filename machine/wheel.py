@@ -1,9 +1,11 @@
 """The wheel of Tomada holds the machine programs, built for the computer that builds it (hatchling calls this).
 
-An editable installation, which `make` makes, holds none: there `make` builds them and links to them itself.
+An editable installation, which `make` makes, holds none: there `make` builds them and links to them itself. Nor does a
+wheel that is made with TOMADA_MACHINE set, which names a program that was built elsewhere.
 """
 
 import importlib.util
+import os
 import sys
 import sysconfig
 import tempfile
@@ -32,13 +34,17 @@ class MachineInWheel(BuildHookInterface[Any]):
     def dependencies(self) -> list[str]:
         """The Go toolchain, for whoever prepares the environment of the build, unless the computer has Go itself."""
         build = _build_module()
-        return [] if build.own_go_will_do() else [build.LOCK.read_text("utf-8").split()[0]]
+        return (
+            []
+            if build.own_go_will_do() or os.environ.get(build.SETTING)
+            else [build.LOCK.read_text("utf-8").split()[0]]
+        )
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build before the wheel is put together; what was built in .venv/go is used again."""
-        if version == "editable":
-            return
         build = _build_module()
+        if version == "editable" or os.environ.get(build.SETTING):
+            return
         home = build.HOME
         if not home.exists():
             self._temporary = tempfile.TemporaryDirectory(prefix="tomada-build-")

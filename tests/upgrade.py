@@ -80,6 +80,19 @@ def restore(data: Path, receiver: Receiver) -> Restored:
     return Restored(data, expected)
 
 
+def change(data: Path, statement: str) -> None:
+    """Run a statement in the database of a data directory on which no server runs."""
+
+    async def run() -> None:
+        async with embedded_server(data / "postgres") as server:
+            connection = await asyncpg.connect(server.dsn)
+            await connection.execute(statement)
+            await connection.close()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(run())
+
+
 async def _fill(folder: Path, dump: str, made_at_ms: int) -> None:
     """A server on an empty folder, as the product makes it; then the dump, as of now."""
     async with embedded_server(folder) as server:

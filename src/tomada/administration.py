@@ -19,7 +19,7 @@ from tomada.instances.lifecycle_store import PostgresLifecycle
 from tomada.kit.sealing import Sealer
 from tomada.postgres.launcher import embedded_server
 from tomada.postgres.pool import Pool, connect
-from tomada.preconditions import check_key, data_directory, migrated, sealer_of
+from tomada.preconditions import data_directory, migrated, sealer_of
 from tomada.settings import Settings
 
 ADDRESS_FILE = "database.address"  # written by a server that runs the embedded database; holds no secret
@@ -80,10 +80,8 @@ class Accounts(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
-    sealer = sealer_of(settings)
     async with _pool(settings) as pool:
-        await check_key(pool, sealer)
-        yield Accounts(pool, AccountStore(pool), sealer)
+        yield Accounts(pool, AccountStore(pool), await sealer_of(settings, pool))
 
 
 async def create_account(settings: Settings, name: str, limit: int | None, client_token: bool, out: Out) -> int:

@@ -3,14 +3,14 @@
     data directory, key ▸ PostgreSQL, migrations ▸ (sandbox) ▸ callbacks ▸ machines, sender ▸ lifecycle ▸ HTTP
 
 HTTP comes last, so that whoever gets an answer gets it from a whole server, and goes first, so that nothing new is
-accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL or in a machine's journal.
+accepted while the rest finishes what it has. Whatever a kill cuts short is in PostgreSQL, or comes again.
 """
 
 import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom  # noqa: TID251 - the one place where real dice are made
 from typing import Any, NamedTuple
@@ -52,11 +52,12 @@ from tomada.messages.sender import Sender
 from tomada.messages.store import MessageStore
 from tomada.pipeline import Pipeline
 from tomada.postgres.group_commit import GroupCommit
+from tomada.postgres.health import Health
 from tomada.postgres.launcher import embedded_server
 from tomada.postgres.machine_role import machine_dsn
 from tomada.postgres.only import only_server
 from tomada.postgres.pool import Pool, connect
-from tomada.preconditions import check_key, migrated, one_network, sealer_of
+from tomada.preconditions import migrated, one_network, sealer_of
 from tomada.sandbox.front import Front
 from tomada.sandbox.launch import machine_command, start_sandbox
 from tomada.settings import Settings
@@ -74,7 +75,6 @@ from tomada.wire.server import serving
 log = structlog.get_logger(__name__)
 
 POOL_SIZE = 16
-READY_TIMEOUT_S = 3.0
 
 
 class Ground(NamedTuple):
@@ -89,6 +89,7 @@ class Ground(NamedTuple):
     clock: Clock
     rng: Random
     registry: CollectorRegistry
+    health: Health
 
 
 class Callbacks(NamedTuple):
@@ -130,15 +131,17 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 async def _ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     one_network(settings)
-    sealer = sealer_of(settings)
     dsn, pool = await _database(settings, stack)
-    await check_key(pool, sealer)
+    sealer = await sealer_of(settings, pool)
     token = settings.bootstrap_partner_token
     if token is not None and await manage.bootstrap(AccountStore(pool), sealer, token):
         log.info("account.bootstrapped")
     committer = GroupCommit(pool)
     stack.push_async_callback(committer.close)
-    return Ground(settings, stack, dsn, pool, committer, sealer, SystemClock(), SystemRandom(), CollectorRegistry())
+    clock, registry = SystemClock(), CollectorRegistry()
+    health = Health(dsn, clock, registry)
+    _start(health.run(), "database health", stack)
+    return Ground(settings, stack, dsn, pool, committer, sealer, clock, SystemRandom(), registry, health)
 
 
 async def _database(settings: Settings, stack: AsyncExitStack) -> tuple[str, Pool]:
@@ -223,6 +226,7 @@ async def _machines(ground: Ground, callbacks: Callbacks, launch: Launch) -> Mac
         opening=lambda instance_id: sender.session_opening(instance_id),  # noqa: PLW0108 - made below
     )
     ground.registry.register(HostMetrics(host.figures))
+    ground.health.refusal = lambda: host.lanes.refusal
     control = SessionControl(host)
     sender = Sender(messages, control, pipeline.resolve, pipeline.gave_up, settings.send_delay_range_s, ground.rng)
     _start(sender.run(), "sender", ground.stack)
@@ -265,6 +269,7 @@ async def _http(
     routes: list[Any] = [lifecycle_calls.router, callback_calls.router, operator.router]
     if control_url:
         routes += _sandbox_routes(ground, control_url, lifecycle.sweeper)
+    await ground.health.looked()
     app = AccessLog(with_head(build_app(wire, routes, parts)), ground.clock)
     return await ground.stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
 
@@ -285,24 +290,9 @@ def _wire_ports(ground: Ground, callbacks: Callbacks, machines: Machines, terms:
         queue=machines.messages,
         logins=FailedLogins(ground.clock, settings.failed_logins_per_minute),
         rates=Buckets(ground.clock),
-        ready=_readiness(pool),
+        database_trouble=ground.health.trouble,
         settings=ports.WireSettings(trial_ms=terms.trial_ms, public_url=settings.public_url),
     )
-
-
-def _readiness(pool: Pool) -> Callable[[], Coroutine[Any, Any, bool]]:
-    """Whether the database answers within READY_TIMEOUT_S; a question without an answer is not asked twice."""
-    asked: set[asyncio.Task[Any]] = set()
-
-    async def ready() -> bool:
-        if not asked:
-            task = asyncio.create_task(pool.fetchval("select true"), name="ready")
-            asked.add(task)
-            task.add_done_callback(asked.discard)
-        done, _ = await asyncio.wait(asked, timeout=READY_TIMEOUT_S)
-        return any(not task.cancelled() and task.exception() is None and task.result() is True for task in done)
-
-    return ready
 
 
 def _sandbox_routes(ground: Ground, control_url: str, sweeper: Sweeper) -> list[Any]:

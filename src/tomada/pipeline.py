@@ -1,9 +1,9 @@
-"""What becomes of an engine's event: the one place where sessions, messages and callbacks meet.
+"""What becomes of an event: the one place where sessions, messages and callbacks meet.
 
 `Pipeline.handle` is what the host calls for every event, in order per instance, and calls again until it returns. So it
 is idempotent: what it writes is settled once (messages) or recorded under a key that says what it is (callbacks), and
-the host acknowledges the machine's journal only after it has returned. Nothing here is kept in memory that a restart
-would miss, save what spares a look-up or a repeated notice.
+the event is acknowledged, in the end to WhatsApp, only after it has returned. Nothing here is kept in memory that a
+restart would miss, save what spares a look-up or a repeated notice.
 
     message_received ─▶ ReceivedCallback
     receipt_received ─▶ MessageStatusCallback

@@ -5,14 +5,16 @@ status 1. A defect of ours still shows its traceback.
 """
 
 import os
+import secrets
 from pathlib import Path
 
 import asyncpg
 
 from tomada.accounts import manage
 from tomada.accounts.store import AccountStore
-from tomada.kit.sealing import Sealer, load_key
-from tomada.postgres.migrate import SchemaTooNewError, migrate
+from tomada.kit.sealing import KEY_BYTES, Sealer, load_key
+from tomada.postgres.errors import SchemaRefused
+from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool
 from tomada.settings import Settings, SettingsError
 
@@ -60,15 +62,23 @@ def one_network(settings: Settings) -> None:
         )
 
 
-def sealer_of(settings: Settings) -> Sealer:
-    """The sealer with this installation's key; makes the key file at the first start."""
-    folder = data_directory(settings)
-    if settings.secret_key:
-        return Sealer(bytes.fromhex(settings.secret_key))  # settings.load has looked at it
+async def sealer_of(settings: Settings, pool: Pool) -> Sealer:
+    """The sealer with this installation's key, which must be that of the accounts in the database.
+
+    Makes the key file at the first start: after that look, so that no start that is refused leaves a wrong key behind,
+    which the next backup would take along.
+    """
+    path = data_directory(settings) / "secret.key"
     try:
-        return Sealer(load_key(folder / "secret.key"))
+        if settings.secret_key:
+            key = bytes.fromhex(settings.secret_key)  # settings.load has looked at it
+        else:
+            key = load_key(path) if path.exists() else secrets.token_bytes(KEY_BYTES)
+        if not await manage.key_fits(AccountStore(pool), Sealer(key)):
+            raise SettingsError(f"TOMADA_SECRET_KEY: {_KEY_ELSEWHERE}")
+        return Sealer(key if settings.secret_key else load_key(path))
     except OSError as error:
-        raise SettingsError(f"TOMADA_DATA_DIR: {folder / 'secret.key'}: {error.strerror}") from None
+        raise SettingsError(f"TOMADA_DATA_DIR: {path}: {error.strerror}") from None
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
@@ -77,7 +87,7 @@ async def migrated(dsn: str) -> str:
     """Bring the schema up to date; gives the address back. An address is never shown: it may hold a password."""
     try:
         await migrate(dsn)
-    except SchemaTooNewError as error:
+    except SchemaRefused as error:
         raise SettingsError(str(error)) from None
     except (ValueError, asyncpg.InterfaceError):
         raise SettingsError(
@@ -88,9 +98,3 @@ async def migrated(dsn: str) -> str:
         why = getattr(error, "strerror", None) or str(error) or "no answer in time"
         raise SettingsError(f"the database refused or did not answer: {why}") from None
     return dsn
-
-
-async def check_key(pool: Pool, sealer: Sealer) -> None:
-    """A database that came back without its key must not be used with a new one: half of its tokens would be lost."""
-    if not await manage.key_fits(AccountStore(pool), sealer):
-        raise SettingsError(f"TOMADA_SECRET_KEY: {_KEY_ELSEWHERE}")

@@ -31,7 +31,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one process of Tomada is told at start. Field `x_y` is the environment's TOMADA_X_Y."""
 
-    data_dir: Annotated[str, Meta(description="Embedded database, session stores, journals, key file.")] = "data"
+    data_dir: Annotated[str, Meta(description="Embedded database, key file, what machines need.")] = "data"
     database_url: Annotated[
         str | None, Meta(description="External PostgreSQL 15 or newer. Unset: the embedded one, on this computer only.")
     ] = None
@@ -96,8 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=200,
-            description="Sessions in one machine process; 1 = a dedicated machine. An abort() of the engine takes one "
-            "machine down for a few seconds: 50 keeps that small and the 54 MB of an empty process shared.",
+            description="Sessions in one machine process; 1 = a dedicated machine. A panic of the engine takes one "
+            "machine down for a few seconds: 50 keeps that small and the 20 MB of an empty process shared.",
         ),
     ] = 50
     send_delay_s: Annotated[

@@ -4,10 +4,10 @@
     <data>/machines/<slot>/journal*                   events that WhatsApp was told of long ago and nobody has stored
     <data>/machines/<slot>/poisoned                   events that could not be handled then
 
-Keys go into the session store, one transaction a session. Events go
-through the pipeline under the number that they had, as they would have then; one that fails for a fault of ours or its
-own is quarantined. A file is removed when what it held is committed. Cut short, it begins again: a session that the
-store has is not taken a second time (its file is older by then), and an event told twice is recorded once.
+Keys go into the session store, one transaction a session. Events go through the pipeline under the number that they
+had, as they would have then; one that fails for a fault of its own is quarantined. A file is removed when what it held
+is committed. Cut short, it begins again: a session that the store has is not taken a second time (its file is older by
+then), and an event told twice is recorded once.
 """
 
 import shutil

@@ -1,6 +1,9 @@
 """What is left of an instance: rows, files, processes. The tests look for themselves instead of asking the product."""
 
 import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +39,13 @@ def sql(product: Product, statement: str, *arguments: object) -> list[Any]:
 def rows(product: Product, instance_id: str) -> dict[str, int]:
     """Table -> rows of an instance, for every table that knows instances; none are left out."""
     tables = sql(product, "select table_name from information_schema.columns where column_name = 'instance_id'")
-    assert len(tables) >= 8
+    assert len(tables) >= 9
     counted = {
         table: sql(product, f"select count(*) from {table} where instance_id = $1", instance_id)[0]["count"]
         for (table,) in tables
     }
+    keys = "select count(*) from machine.tomada_session where split_part(key, '.', 1) = $1"
+    counted["machine.tomada_session"] = sql(product, keys, instance_id)[0]["count"]
     return {table: count for table, count in counted.items() if count}
 
 
@@ -57,7 +62,7 @@ def is_tombstone(product: Product, instance_id: str) -> bool:
 
 
 def files(product: Product, instance_id: str) -> list[Path]:
-    """Files of ours that are named after the instance, or that hold its id (journals)."""
+    """Files of ours that are named after the instance, or that hold its id."""
     found = []
     for top in product.data.iterdir():
         if top.name in NOT_OURS:
@@ -74,12 +79,20 @@ def _tells_of(path: Path, name: bytes) -> bool:
 
 
 def machines_of(product: Product, instance_id: str) -> list[psutil.Process]:
-    """The machine processes that have a file of the instance open."""
-    found = []
-    for child in psutil.Process(product.pid).children(recursive=True):
-        try:
-            if any(instance_id in file.path for file in child.open_files()):
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    """The running machine process in which an instance's session was opened last, by the product's log."""
+    pids = [line["pid"] for line in _log(product) if _opens(line, instance_id)]
+    with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+        machine = psutil.Process(pids[-1])
+        if machine.ppid() == product.pid and machine.status() != psutil.STATUS_ZOMBIE:
+            return [machine]
+    return []
+
+
+def _log(product: Product) -> Iterator[dict[str, Any]]:
+    for line in product.log.read_bytes().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def _opens(line: dict[str, Any], instance_id: str) -> bool:
+    return line.get("event") == "session.opening" and line.get("instance") == instance_id

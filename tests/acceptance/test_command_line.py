@@ -122,6 +122,7 @@ def test_a_database_without_its_key_is_refused(tmp_path: Path) -> None:
 
     assert "another key" in words(tomada("serve", "--port", "0", "--data", str(data)))
     assert "another key" in words(tomada("accounts", "create", "New", "--data", str(data)))
+    assert not key.exists()  # or the next backup would take a wrong one along
     saved.rename(key)
     assert [account["name"] for account in lines(tomada("accounts", "list", "--data", str(data)))] == ["Shop"]
 
@@ -223,14 +224,14 @@ def test_ready_while_the_database_is_frozen(tmp_path: Path) -> None:
         for process in database:
             process.suspend()
         try:
-            frozen = http("GET", f"{product.base}/ready", timeout_s=10)
+            wait_for("503", lambda: http("GET", f"{product.base}/ready", timeout_s=5).status == 503, 10)
             alive = http("GET", f"{product.base}/health", timeout_s=10)
         finally:
             for process in database:
                 process.resume()
         wait_for("ready again", lambda: http("GET", f"{product.base}/ready").status == 200)
 
-    assert (frozen.status, alive.status) == (503, 200)
+    assert alive.status == 200
 
 
 @contextlib.contextmanager

@@ -239,10 +239,10 @@ def test_nothing_but_the_api_can_be_reached_or_read_by_others(
 
     data = product.data
     assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
-    for folder in (data / "machines", data / "instances", data / "sandbox", data / "instances" / linked[0].id):
+    for folder in (data / "machines", data / "machines" / "0", data / "sandbox", data / "postgres" / "cluster"):
         assert folder.stat().st_mode & 0o077 == 0, folder
-    kept = [*data.glob("machines/*/*"), *data.glob("instances/*/*"), *data.glob("instances/*/*/*")]
-    assert any(path.name == "session.db" for path in kept)
+    kept = [*data.glob("machines/*/*"), *data.glob("sandbox/*.db")]
+    assert len(kept) >= 2
     for path in kept:
         assert path.stat().st_mode & 0o077 == 0, path
 

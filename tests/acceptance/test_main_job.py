@@ -4,6 +4,9 @@ Real: everything (server, PostgreSQL, engine, Signal encryption, protocol); the 
 Oracle: what the receiver's own record says, and what the simulated phones show.
 """
 
+import asyncio
+
+import asyncpg
 import psutil
 import pytest
 
@@ -41,15 +44,36 @@ def test_the_phone_shows_the_session_name(shop: tuple[Instance, Phone], store: t
     assert [device["name"] for device in store[1].linked_devices()] == ["Store"]
 
 
+def forbidden(address: str, statement: str) -> bool:
+    """Whether PostgreSQL refuses a statement to whoever connects under this address."""
+
+    async def run() -> bool:
+        connection = await asyncpg.connect(address, timeout=10)
+        try:
+            await connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError:
+            return True
+        finally:
+            await connection.close()
+        return False
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(run())
+
+
 def test_a_machine_knows_nothing_of_our_settings(product: Product, shop: tuple[Instance, Phone]) -> None:
-    """The engine is a foreign library: the keys and the database's address are not in its process's environment."""
+    """The engine is a foreign library: neither our key nor our database is open to it, but for the session store."""
     environment = psutil.Process(product.pid).environ()
     assert any(name.startswith("TOMADA_") for name in environment)
 
     machines = machines_of(product, shop[0].id)
 
     assert machines
-    assert not [name for machine in machines for name in machine.environ() if name.startswith("TOMADA_")]
+    for machine in machines:
+        told = {name: value for name, value in machine.environ().items() if name.startswith("TOMADA_")}
+        assert set(told) == {"TOMADA_MACHINE_STORE"}
+        assert forbidden(told["TOMADA_MACHINE_STORE"], "select * from account")
+        assert forbidden(told["TOMADA_MACHINE_STORE"], "create table public.mine (it int)")
 
 
 def test_connecting_tells_the_integrator(

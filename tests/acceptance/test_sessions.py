@@ -1,21 +1,19 @@
 """S2, S5 and S7 over the whole product: outages, redelivery, and what WhatsApp says for good, each with its callback.
 
 S3 (deaf sessions) and S6 (abort in one machine) are in tests/integration/hosting, S4 in tests/integration/engine.
-Oracles: the receiver's own record, the wire's status, and the network's count of connects.
+Oracles: the receiver's own record and the wire's status.
 """
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.hooks import Hooks
-from tests.acceptance.product import Account, Instance, Phone, Product, http, running, wait_for
+from tests.acceptance.product import Account, Instance, Phone, Product, running, wait_for
 
-SESSIONS = 200
-OUTAGE_S = 20.0
-SHARE_MAX = 0.05
+SESSIONS = 40
+OUTAGE_S = 10.0
 
 
 def paired(account: Account, hooks: Hooks, key: str, number: str) -> tuple[Instance, Phone]:
@@ -85,18 +83,15 @@ def test_s7_stream_errors_mend_themselves(product: Product, account: Account, ho
     instance.wait_connected()
 
 
-def connects(product: Product) -> list[int]:
-    """When machines connected to the network, epoch ms (the last 2,000)."""
-    times: list[int] = http("GET", f"{product.base}/sandbox/faults").body["connects"]["timesMs"]
-    return times
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_s2_two_hundred_sessions_return_from_an_outage_without_a_storm(tmp_path: Path) -> None:
-    """After the outage no second sees more than 5 % of the sessions, and all of them are back."""
+def test_s2_sessions_of_two_machines_return_from_an_outage(tmp_path: Path) -> None:
+    """All are cut off at once and refused for a while; afterwards every one of them is back by itself.
+
+    That no second sees more than its share of them is shown in virtual time (tests/unit/machines/test_storm.py), and
+    measured by bench/outage.py.
+    """
     tmp_path.chmod(0o755)
-    with running(tmp_path / "data", {"TOMADA_INSTANCES_PER_MACHINE": "50"}) as product:
+    with running(tmp_path / "data", {"TOMADA_INSTANCES_PER_MACHINE": "20"}) as product:
         account = product.create_account("--limit", str(SESSIONS))
 
         def pair(number: int) -> Instance:
@@ -111,13 +106,7 @@ def test_s2_two_hundred_sessions_return_from_an_outage_without_a_storm(tmp_path:
             page = account.get("/instances?page=1&pageSize=1000").body["content"]
             return sum(bool(one["whatsappConnected"]) for one in page)
 
-        over_ms = time.time_ns() // 1_000_000 + OUTAGE_S * 1000
         product.fault("refuse", until=OUTAGE_S)
         product.fault("drop")
         wait_for("all cut off", lambda: connected() == 0)
-        wait_for("all back", lambda: connected() == len(instances), 240)
-
-        returned = [at for at in connects(product) if at >= over_ms]
-        assert len(returned) >= SESSIONS
-        busiest = max(sum(at <= other < at + 1000 for other in returned) for at in returned)
-        assert busiest <= SESSIONS * SHARE_MAX
+        wait_for("all back", lambda: connected() == len(instances), 120)

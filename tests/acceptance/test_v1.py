@@ -145,9 +145,13 @@ def test_another_account_sees_nothing(product: Product, history: Instance) -> No
     stranger = product.create_account()
     base = f"/v1/instances/{history.id}"
 
-    assert stranger.get(f"{base}/events").body["content"] == []
-    assert stranger.get(f"{base}/urls").body == []
+    event = history.account.get(f"{base}/events?limit=1").body["content"][0]["id"]
     for reply in (
+        stranger.get(f"{base}/events"),
+        stranger.get(f"{base}/urls"),
+        stranger.get(f"/v1/events/{event}/attempts"),
+        http("DELETE", f"{product.base}{base}/dead-letters", headers=stranger.headers),
+        operator(product, "GET", "/v1/accounts/nobody/audit"),
         stranger.post(f"{base}/replays", {}),
         stranger.post(f"{base}/test-event", {"url": "http://127.0.0.1:1/x"}),
         stranger.get(f"{base}/erasure-receipt"),
@@ -200,6 +204,7 @@ def test_metrics_count_what_happened(product: Product, history: Instance) -> Non
     while True:
         with urllib.request.urlopen(request, timeout=10) as reply:
             text = reply.read().decode()
+            kind = reply.headers["content-type"]
         if "tomada_callback_waiting{" in text or time.monotonic() > deadline:
             break
         time.sleep(0.5)
@@ -207,6 +212,20 @@ def test_metrics_count_what_happened(product: Product, history: Instance) -> Non
     assert 'tomada_callback_attempts_total{outcome="delivered"}' in text
     assert 'tomada_sessions{condition="connected"}' in text
     assert history.account.partner_token not in text
+    assert (kind.count("charset"), kind.startswith("text/plain; version=")) == (1, True)
+
+
+def test_what_is_there_and_empty_is_no_404(product: Product, account: Account, history: Instance) -> None:
+    """An instance without events, a page beyond the last, an event that no URL wanted, an audit read to its end."""
+    fresh = account.create_instance(name="Fresh")
+    base = f"/v1/instances/{fresh.id}"
+
+    assert account.get(f"{base}/events").body["content"] == []
+    assert account.get(f"{base}/urls").body == []
+    assert account.get(f"/v1/instances/{history.id}/events?state=dead").body["content"] == []
+    purged = http("DELETE", f"{product.base}{base}/dead-letters", headers=account.headers)
+    assert (purged.status, purged.body) == (200, {"removed": 0})
+    assert operator(product, "GET", f"/v1/accounts/{account.id}/audit?after=100000").body == []
 
 
 @pytest.mark.parametrize("number", [-1, 2**53, 2**63, 10**30, 1.5, "x"])

@@ -2,6 +2,8 @@ package machine
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"tomada/machine/internal/protocol"
@@ -13,21 +15,21 @@ import (
 func (m *machine) take(ctx context.Context, message protocol.FromHost) {
 	command, err := decode(message.Command)
 	if err != nil {
-		m.say(answerOf(message.ID, nil, err))
+		m.answer(message.ID, nil, err)
 		return
 	}
 	switch command.Type {
 	case "send":
-		m.say(answerOf(message.ID, nil, m.send(command)))
+		m.answer(message.ID, nil, m.send(command))
 	case "open_session", "close_session", "logout":
 		m.inTurn(command.InstanceID, func() {
 			value, err := m.order(ctx, command)
-			m.say(answerOf(message.ID, value, err))
+			m.answer(message.ID, value, err)
 		})
 	default:
 		go func() {
 			value, err := m.question(ctx, command)
-			m.say(answerOf(message.ID, value, err))
+			m.answer(message.ID, value, err)
 		}()
 	}
 }
@@ -121,7 +123,14 @@ func (m *machine) send(command protocol.Command) error {
 	return open.Send(*command.Message)
 }
 
-func (m *machine) question(ctx context.Context, command protocol.Command) (any, error) {
+func (m *machine) question(ctx context.Context, command protocol.Command) (value any, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil { // it must not cost the other sessions of this machine
+			m.config.Log.Error("question_panicked", "name", command.Name, "panic", fmt.Sprint(panicked),
+				"stack", string(debug.Stack()))
+			value, err = nil, protocol.Errorf(protocol.Unknown, "the engine failed on this question")
+		}
+	}()
 	open := m.session(command.InstanceID)
 	if open == nil {
 		return nil, noSession

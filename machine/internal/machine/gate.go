@@ -22,6 +22,9 @@ func newGate(out *pipe.Writer) *gate { return &gate{out: out, waiting: map[int64
 
 // deliver returns nil when the event is committed. Any error: it may or may not be, so it has to come again.
 func (g *gate) deliver(ctx context.Context, instanceID string, event any) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // of a session that is gone: nobody wants to hear it now
+	}
 	number, committed := g.register()
 	defer g.forget(number)
 	happened := protocol.Happened{Type: "happened", InstanceID: instanceID, Number: number, Event: event}

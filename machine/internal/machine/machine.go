@@ -139,6 +139,16 @@ func (m *machine) finish() {
 	}
 }
 
+// answer answers a request. Every request has an answer, also where that would be too long for a line.
+func (m *machine) answer(id int64, value any, err error) {
+	answer := answerOf(id, value, err)
+	if written := m.out.Write(answer); errors.Is(written, pipe.ErrTooLong) {
+		m.say(answerOf(id, nil, protocol.Errorf(protocol.Refused, "the answer is longer than a line may be")))
+	} else if written != nil {
+		m.gone(written)
+	}
+}
+
 func (m *machine) say(value any) {
 	err := m.out.Write(value)
 	if errors.Is(err, pipe.ErrTooLong) {

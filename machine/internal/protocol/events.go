@@ -62,6 +62,7 @@ type Sent struct {
 	WaID      string `json:"wa_id"`
 	ServerID  int    `json:"server_id,omitempty"`
 	AtMs      int64  `json:"at_ms"`
+	Chat      string `json:"chat"`
 	ChatAlt   string `json:"chat_alt,omitempty"`
 	ChatName  string `json:"chat_name,omitempty"`
 	SenderAlt string `json:"sender_alt,omitempty"`

@@ -20,6 +20,7 @@ const (
 type connection struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	inbox  *inbox
 }
 
 // errStore is the cause of a connection that was broken off because the session store failed.
@@ -29,6 +30,7 @@ var errStore = errors.New("the session store failed")
 func (s *Session) connect() error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	conn := &connection{ctx: ctx, cancel: cancel}
+	conn.inbox = newInbox(func() { s.breakOff(conn, errStalled) })
 	conn.ctx = store.WithFault(ctx, func(err error) {
 		s.log.Error("session_store_failed", "error", err.Error())
 		s.breakOff(conn, errStore)
@@ -36,7 +38,8 @@ func (s *Session) connect() error {
 	s.conn.Store(conn)
 	timer := time.AfterFunc(dialTimeout, func() { cancel(errors.New("WhatsApp does not answer")) })
 	err := s.client.ConnectContext(conn.ctx)
-	if !timer.Stop() && err == nil {
+	timer.Stop()
+	if conn.ctx.Err() != nil { // says more than the error does
 		err = context.Cause(conn.ctx)
 	}
 	if err != nil {
@@ -74,10 +77,13 @@ func (s *Session) keep() {
 }
 
 func (s *Session) reconnect(why string) {
-	if s.loggedIn.Swap(false) {
-		s.emit(protocol.Ended{Type: "disconnected", Reason: why})
+	s.conn.Load().cancel(errors.New(why)) // first: a Connected of it that is still to come counts no more
+	s.telling.Lock()
+	if s.loggedIn.Swap(false) && !s.over.Load() {
+		s.needs.Host.Emit(s.spec.InstanceID, protocol.Ended{Type: "disconnected", Reason: why})
 	}
-	s.conn.Load().cancel(errors.New(why))
+	s.telling.Unlock()
+	s.resumed.Store(true)
 	s.client.Disconnect()
 	for pause := firstPause; s.pause(pause); pause = min(2*pause, pauseMax) {
 		select {

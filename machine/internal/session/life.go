@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 
 	"tomada/machine/internal/protocol"
 )
+
+// forgetTimeout is for the deletion of a device that WhatsApp logged out, if the store is away.
+const forgetTimeout = 20 * time.Second
 
 // life handles what happens to the connection and to the account. Nothing of it waits for the host: what still holds
 // of it, WhatsApp says again at the next connection, and open_session answers whether there is a device.
@@ -24,10 +28,9 @@ func (s *Session) life(event any) {
 	case *events.PairError:
 		s.end(protocol.Ended{Type: "pairing_ended", Reason: e.Error.Error()})
 	case *events.ManualLoginReconnect:
-		s.resumed.Store(true)
 		s.askAnew("paired")
 	case *events.Connected:
-		s.connected()
+		s.connected(s.conn.Load())
 	case *events.PushNameSetting, *events.AppStateSyncComplete:
 		s.tellName(event)
 	case *events.Disconnected:
@@ -37,7 +40,9 @@ func (s *Session) life(event any) {
 		}
 		s.askAnew("the connection to WhatsApp broke")
 	case *events.KeepAliveTimeout:
-		s.breakOff(s.conn.Load(), errKeepAlive)
+		if conn := s.conn.Load(); !conn.inbox.behind() { // else its answer may lie behind what we hold back
+			s.breakOff(conn, errKeepAlive)
+		}
 	case *events.StreamError:
 		s.askAnew("WhatsApp ended the connection: " + e.Code)
 	default:
@@ -49,11 +54,7 @@ func (s *Session) life(event any) {
 func (s *Session) final(event any) {
 	switch e := event.(type) {
 	case *events.LoggedOut:
-		reason := "unlinked"
-		if e.OnConnect {
-			reason = e.Reason.NumberString()
-		}
-		s.end(protocol.Ended{Type: "logged_out", Reason: reason})
+		s.loggedOut(e)
 	case *events.StreamReplaced:
 		s.end(protocol.Ended{Type: "replaced"})
 	case *events.TemporaryBan:
@@ -67,13 +68,36 @@ func (s *Session) final(event any) {
 	}
 }
 
-func (s *Session) connected() {
+// connected tells that the account is logged in, unless that connection is gone meanwhile: whatsmeow says it from a
+// goroutine of its own, and also after a break.
+func (s *Session) connected(conn *connection) {
 	account := s.account("connected")
 	name := account.PushName
 	s.ownName.Store(&name)
 	s.names.forgetUnknown()
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if conn.ctx.Err() != nil || s.over.Load() {
+		return
+	}
 	s.loggedIn.Store(true)
-	s.emit(account)
+	s.needs.Host.Emit(s.spec.InstanceID, account)
+}
+
+// loggedOut forgets the keys, which WhatsApp refuses from now on. Whatsmeow does so too, but under the connection's
+// context, which ends with the session: a device that stayed would be refused again and again, and never pair anew.
+func (s *Session) loggedOut(e *events.LoggedOut) {
+	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
+	defer cancel()
+	if err := s.needs.Store.Forget(ctx, s.spec.StoreKey); err != nil {
+		s.log.Error("keys_not_deleted", "error", err.Error())
+	}
+	reason := "unlinked"
+	if e.OnConnect {
+		reason = e.Reason.NumberString()
+	}
+	s.unlinked.Store(true)
+	s.end(protocol.Ended{Type: "logged_out", Reason: reason})
 }
 
 // awaitLogin connects again if WhatsApp's word for it does not come after a pairing.

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
+	"slices"
+	"strings"
 
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -14,12 +15,12 @@ import (
 	"tomada/machine/internal/protocol"
 )
 
-// commitTimeout is how long a handler waits for the host. After five minutes whatsmeow would go on with the next node,
-// out of order; so the connection is broken off before that, and WhatsApp brings the event again.
-const commitTimeout = 4 * time.Minute
-
-// rawBytesMax is what a line carries of a message; base64 makes it a third more.
-const rawBytesMax = 512 << 10
+// What a line carries: of a message (base64 makes it a third more), of a name, of a receipt.
+const (
+	rawBytesMax   = 512 << 10
+	nameBytesMax  = 4 << 10
+	receiptIDsMax = 1000
+)
 
 // handle is called by whatsmeow for whatever happens. False: the event is not safe, do not acknowledge it. WhatsApp
 // brings it again at the next connection only, so a failure asks for one.
@@ -36,7 +37,7 @@ func (s *Session) handle(event any) (safe bool) {
 	if err := s.handled(conn, event); err != nil {
 		if conn.ctx.Err() == nil {
 			s.log.Warn("event_not_safe", "event", fmt.Sprintf("%T", event), "error", err.Error())
-			s.breakOff(conn, errors.New("the host did not take an event in time"))
+			s.breakOff(conn, errors.New("the host could not be told an event"))
 		}
 		return false
 	}
@@ -65,11 +66,9 @@ func (s *Session) handled(conn *connection, event any) error {
 	return nil
 }
 
-// deliver tells an event and waits until it is committed.
+// deliver tells an event and waits until it is committed, or the connection is broken off (inbox.go: in time).
 func (s *Session) deliver(conn *connection, event any) error {
-	ctx, cancel := context.WithTimeout(conn.ctx, commitTimeout)
-	defer cancel()
-	return s.needs.Host.Deliver(ctx, s.spec.InstanceID, event)
+	return s.needs.Host.Deliver(conn.ctx, s.spec.InstanceID, event)
 }
 
 func (s *Session) message(conn *connection, e *events.Message) error {
@@ -79,7 +78,7 @@ func (s *Session) message(conn *connection, e *events.Message) error {
 	}
 	told := protocol.Message{
 		Type: "message", Source: s.source(conn.ctx, e.Info.MessageSource), WaID: e.Info.ID, ServerID: e.Info.ServerID,
-		AtMs: e.Info.Timestamp.UnixMilli(), PushName: e.Info.PushName, Category: e.Info.Category,
+		AtMs: e.Info.Timestamp.UnixMilli(), PushName: clipped(e.Info.PushName), Category: e.Info.Category,
 		Edit: string(e.Info.Edit), Retries: e.RetryCount,
 	}
 	if len(raw) <= rawBytesMax {
@@ -87,13 +86,19 @@ func (s *Session) message(conn *connection, e *events.Message) error {
 	} else if told.File, err = s.needs.Host.Spill(raw); err != nil {
 		return err
 	}
-	return s.deliver(conn, told)
+	if err := s.deliver(conn, told); err != nil {
+		return err
+	}
+	if e.Info.IsFromMe {
+		s.learnHistory(e)
+	}
+	return nil
 }
 
 func (s *Session) undecryptable(ctx context.Context, e *events.UndecryptableMessage) protocol.Undecryptable {
 	told := protocol.Undecryptable{
 		Type: "undecryptable", Source: s.source(ctx, e.Info.MessageSource), WaID: e.Info.ID,
-		AtMs: e.Info.Timestamp.UnixMilli(), PushName: e.Info.PushName, Hide: e.DecryptFailMode == events.DecryptFailHide,
+		AtMs: e.Info.Timestamp.UnixMilli(), PushName: clipped(e.Info.PushName), Hide: e.DecryptFailMode == events.DecryptFailHide,
 	}
 	if e.IsUnavailable {
 		told.Unavailable = "unknown"
@@ -115,10 +120,16 @@ func (s *Session) receipt(conn *connection, e *events.Receipt) error {
 		return nil
 	}
 	s.sends.outcomesFirst(conn.ctx, e.MessageIDs)
-	return s.deliver(conn, protocol.Receipt{
-		Type: "receipt", Source: s.source(conn.ctx, e.MessageSource), Kind: string(e.Type), WaIDs: e.MessageIDs,
-		AtMs: e.Timestamp.UnixMilli(),
-	})
+	source := s.source(conn.ctx, e.MessageSource)
+	for ids := range slices.Chunk(e.MessageIDs, receiptIDsMax) {
+		err := s.deliver(conn, protocol.Receipt{
+			Type: "receipt", Source: source, Kind: string(e.Type), WaIDs: ids, AtMs: e.Timestamp.UnixMilli(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Session) chatPresence(ctx context.Context, e *events.ChatPresence) protocol.Presence {
@@ -150,7 +161,7 @@ func (s *Session) source(ctx context.Context, from types.MessageSource) protocol
 	senderAlt := s.alt(ctx, from.Sender, from.SenderAlt)
 	told.SenderAlt = text(senderAlt)
 	if from.IsGroup {
-		told.ChatName = s.names.of(ctx, from.Chat, types.EmptyJID)
+		told.ChatName = clipped(s.names.of(ctx, from.Chat, types.EmptyJID))
 		return told
 	}
 	chatAlt := from.RecipientAlt
@@ -159,8 +170,16 @@ func (s *Session) source(ctx context.Context, from types.MessageSource) protocol
 	}
 	chatAlt = s.alt(ctx, from.Chat, chatAlt)
 	told.ChatAlt = text(chatAlt)
-	told.ChatName = s.names.of(ctx, from.Chat, chatAlt)
+	told.ChatName = clipped(s.names.of(ctx, from.Chat, chatAlt))
 	return told
+}
+
+// clipped bounds what others call themselves: a line that is too long could never be told.
+func clipped(name string) string {
+	if len(name) <= nameBytesMax {
+		return name
+	}
+	return strings.ToValidUTF8(name[:nameBytesMax], "")
 }
 
 // alt is the other address of a person: as WhatsApp said it, else as the store knows it.

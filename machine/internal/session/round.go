@@ -57,6 +57,9 @@ func (s *Session) showCodes(ctx context.Context, codes []string) {
 		case <-ctx.Done():
 			return
 		case <-time.After(lives):
+			if ctx.Err() != nil { // both at once: a phone has paired
+				return
+			}
 		}
 		lives = laterCodeLives
 	}

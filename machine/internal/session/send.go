@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"go.mau.fi/whatsmeow"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/socket"
 	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 
@@ -71,18 +74,32 @@ func (q *sends) work() {
 	for {
 		select {
 		case <-q.stop:
+			q.giveBack("the session was closed before it was sent")
 			return
 		case message := <-q.queue:
 			outcome := q.send(message)
 			q.settle(message.WaID, outcome)
-			if failed, ok := outcome.(protocol.SendFailed); ok && failed.Kind == protocol.Retry {
+			if failed, ok := outcome.(protocol.SendFailed); ok && failed.Kind != protocol.Refused {
+				q.giveBack("one before it was not sent") // so that the host can send them in their order
 				q.pause(retryPause)
 			}
 		}
 	}
 }
 
-// close stops taking sends, waits a moment for the one under way and gives back those that wait.
+// giveBack tells of those that wait that they were not sent.
+func (q *sends) giveBack(why string) {
+	for {
+		select {
+		case message := <-q.queue:
+			q.settle(message.WaID, failed(message, protocol.Errorf(protocol.Retry, "%s", why)))
+		default:
+			return
+		}
+	}
+}
+
+// close stops taking sends, and waits a moment for the one under way; work gives back those that wait.
 func (q *sends) close() {
 	q.mu.Lock()
 	already := q.closed
@@ -96,14 +113,6 @@ func (q *sends) close() {
 	case <-q.done:
 	case <-time.After(finishTimeout):
 	case <-q.session.ctx.Done():
-	}
-	for {
-		select {
-		case message := <-q.queue:
-			q.settle(message.WaID, failed(message, protocol.Errorf(protocol.Retry, "the session was closed before it was sent")))
-		default:
-			return
-		}
 	}
 }
 
@@ -144,8 +153,14 @@ func (q *sends) pause(wait time.Duration) {
 	}
 }
 
-func (q *sends) send(message protocol.Outgoing) any {
+func (q *sends) send(message protocol.Outgoing) (outcome any) {
 	s := q.session
+	defer func() {
+		if panicked := recover(); panicked != nil { // of the message's making: it would again, in every session's machine
+			s.log.Error("send_panicked", "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+			outcome = failed(message, protocol.Errorf(protocol.Refused, "the engine cannot send this message"))
+		}
+	}()
 	to, err := types.ParseJID(message.Chat)
 	if err != nil || to.IsEmpty() {
 		return failed(message, protocol.Errorf(protocol.Refused, "not an address of WhatsApp"))
@@ -154,7 +169,7 @@ func (q *sends) send(message protocol.Outgoing) any {
 	if err := proto.Unmarshal(message.Raw, content); err != nil {
 		return failed(message, protocol.Errorf(protocol.Refused, "not a message of WhatsApp"))
 	}
-	if !s.client.IsLoggedIn() {
+	if !s.loggedIn.Load() || s.ctx.Err() != nil {
 		return failed(message, protocol.Errorf(protocol.Retry, "not connected"))
 	}
 	if message.TypingS > 0 {
@@ -174,10 +189,10 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	if shown.Server == types.GroupServer {
 		s.names.of(ctx, shown, types.EmptyJID) // may take a moment, and afterwards the outcome must not wait
 	}
-	var broken atomic.Bool
-	sending := store.WithFault(store.ForSend(ctx), func(err error) {
+	var fault atomic.Pointer[error]
+	sending := store.WithFault(ctx, func(err error) {
 		s.log.Error("session_store_failed", "error", err.Error())
-		broken.Store(true)
+		fault.CompareAndSwap(nil, &err)
 	})
 	extra := whatsmeow.SendRequestExtra{ID: message.WaID}
 	if nodes := nodesOf(message.Nodes); len(nodes) > 0 {
@@ -185,7 +200,7 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	}
 	response, err := s.client.SendMessage(sending, to, content, extra)
 	switch {
-	case err != nil && broken.Load(): // not the message's fault: it goes again, under the same id
+	case err != nil && fault.Load() != nil && errors.Is(err, *fault.Load()): // not the message's fault: it goes again
 		return failed(message, protocol.Errorf(protocol.Retry, "the session store failed"))
 	case err != nil:
 		return failed(message, failure(err))
@@ -193,7 +208,8 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	alt := s.alt(s.ctx, shown, types.EmptyJID)
 	return protocol.Sent{
 		Type: "sent", WaID: message.WaID, ServerID: response.ServerID, AtMs: atMs(response.Timestamp),
-		ChatAlt: text(alt), ChatName: s.names.of(s.ctx, shown, alt), SenderAlt: text(s.ownLid()),
+		Chat: shown.String(), ChatAlt: text(alt), ChatName: clipped(s.names.of(s.ctx, shown, alt)),
+		SenderAlt: text(s.ownLid()),
 	}
 }
 
@@ -201,7 +217,7 @@ func (q *sends) showTyping(to types.JID, wait time.Duration) {
 	s := q.session
 	err := s.client.SendChatPresence(s.ctx, to, types.ChatPresenceComposing, types.ChatPresenceMediaText)
 	if err != nil {
-		s.log.Info("typing_not_shown", "error", err.Error())
+		s.log.Info("typing_not_shown", "kind", string(failure(err).Kind)) // not err: it may name the number
 	}
 	q.pause(wait)
 }
@@ -211,6 +227,9 @@ func failed(message protocol.Outgoing, err *protocol.Error) protocol.SendFailed 
 		Type: "send_failed", WaID: message.WaID, Error: err.Words, Kind: err.Kind, Code: err.Code,
 	}
 }
+
+// busy are WhatsApp's answers to a question that mean "not now".
+var busy = map[int]bool{429: true, 500: true, 503: true, 530: true}
 
 // failure is what an error of whatsmeow means. Where it leaves a doubt it counts as one: whoever calls a message unsent
 // that has arrived makes somebody send it twice, and here a doubt costs a stanza under the same id.
@@ -225,12 +244,15 @@ func failure(err error) *protocol.Error {
 		return &protocol.Error{Kind: protocol.Retry, Words: words}
 	case errors.Is(err, whatsmeow.ErrServerReturnedError):
 		return &protocol.Error{Kind: protocol.Refused, Code: lastNumber(words), Words: words}
-	case strings.Contains(words, "no LID found for"):
+	case strings.Contains(words, "no LID found for"), errors.Is(err, whatsmeow.ErrGroupNotFound):
 		return &protocol.Error{Kind: protocol.Refused, Code: 404, Words: words}
-	case errors.As(err, &iq):
+	case errors.As(err, &iq) && busy[iq.Code]: // a question before the frame: nothing was sent
+		return &protocol.Error{Kind: protocol.Retry, Code: iq.Code, Words: words}
+	case errors.As(err, &iq) && iq.Code != 0:
 		return &protocol.Error{Kind: protocol.Refused, Code: iq.Code, Words: words}
 	case errors.Is(err, whatsmeow.ErrUnknownServer), errors.Is(err, whatsmeow.ErrRecipientADJID),
-		errors.Is(err, whatsmeow.ErrPhoneNumberTooShort), errors.Is(err, whatsmeow.ErrPhoneNumberIsNotInternational):
+		errors.Is(err, whatsmeow.ErrPhoneNumberTooShort), errors.Is(err, whatsmeow.ErrPhoneNumberIsNotInternational),
+		errors.Is(err, whatsmeow.ErrBroadcastListUnsupported), errors.Is(err, socket.ErrFrameTooLarge):
 		return &protocol.Error{Kind: protocol.Refused, Words: words}
 	}
 	return &protocol.Error{Kind: protocol.Unknown, Words: words}

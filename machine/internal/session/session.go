@@ -17,7 +17,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -69,12 +68,16 @@ type Session struct {
 
 	conn atomic.Pointer[connection]
 	down chan string // why the connection has to be made again
-	over atomic.Bool // the host was told the end: nothing more is told
+
+	telling  sync.Mutex  // held to tell an event of the session's life, so that nothing follows its end
+	over     atomic.Bool // the host was told the end: nothing more is told
+	leaving  atomic.Bool // the host asked to log out: that it happened is its answer, no event
+	unlinked atomic.Bool // WhatsApp said that the device is not linked any more
 
 	round    round
 	ownName  atomic.Pointer[string]
 	loggedIn atomic.Bool // Connected was told, and no end of that connection since
-	resumed  atomic.Bool // after a pairing WhatsApp said to connect again
+	resumed  atomic.Bool // connected again since the first time
 }
 
 // errClosed ends a session that the host closed.
@@ -122,13 +125,13 @@ func newSession(spec protocol.Spec, needs Needs, device *wastore.Device) (*Sessi
 		needs: needs, spec: spec, log: needs.Log.With("instance", spec.InstanceID),
 		ctx: ctx, cancel: cancel, down: make(chan string, 1),
 	}
-	client := whatsmeow.NewClient(device, quiet{s.log})
+	client := whatsmeow.NewClient(device, quiet{s})
 	client.SynchronousAck = true
 	client.EnableDecryptedEventBuffer = true
 	client.UseRetryMessageStore = true
 	client.EnableAutoReconnect = false // keep does it, with a context of its own for each connection
 	client.DisableLoginAutoReconnect = true
-	client.ManualHistorySyncDownload = true
+	client.ManualHistorySyncDownload = true // history.go does it
 	client.DisableManualHistorySyncReceipt = true
 	client.BackgroundEventCtx = ctx
 	client.SetWebsocketHTTPClient(httpClient)
@@ -174,7 +177,9 @@ func (s *Session) own(run func()) {
 // Close ends the session: the send under way is finished if that takes a moment only, and those that wait are given
 // back. Its keys stay.
 func (s *Session) Close() {
+	s.telling.Lock()
 	s.over.Store(true)
+	s.telling.Unlock()
 	s.sends.close()
 	s.cancel(errClosed)
 	s.client.Disconnect()
@@ -186,24 +191,26 @@ func (s *Session) Close() {
 
 // Logout unlinks the device at WhatsApp and forgets its keys. The caller closes the session afterwards.
 func (s *Session) Logout(ctx context.Context) error {
-	if !s.client.IsLoggedIn() {
+	if !s.loggedIn.Load() {
 		return protocol.Errorf(protocol.Retry, "not connected")
 	}
-	s.over.Store(true) // what follows is no news to whoever asked for it
-	err := s.client.Logout(ctx)
-	if err != nil && s.client.IsConnected() {
-		s.over.Store(false)
-		return failure(err)
+	s.leaving.Store(true)
+	var fault atomic.Pointer[error]
+	err := s.client.Logout(store.WithFault(ctx, func(err error) { fault.CompareAndSwap(nil, &err) }))
+	switch {
+	case err == nil, s.unlinked.Load(): // the second: WhatsApp unlinked the device before it answered
+		return nil
+	case fault.Load() != nil: // WhatsApp was told first; it refuses the keys that stay here at the next connection
+		s.log.Error("keys_not_deleted", "error", err.Error())
+		return nil
 	}
-	if err != nil { // WhatsApp was told: the host forgets the keys whatever becomes of ours
-		s.log.Warn("keys_not_deleted", "error", err.Error())
-	}
-	return nil
+	s.leaving.Store(false)
+	return failure(err)
 }
 
 // Alive asks WhatsApp's server something cheap: keepalives prove less, a session can be deaf and answer them.
 func (s *Session) Alive(ctx context.Context) bool {
-	if !s.client.IsLoggedIn() {
+	if !s.loggedIn.Load() {
 		return false
 	}
 	_, err := s.client.GetBlocklist(ctx)
@@ -212,18 +219,25 @@ func (s *Session) Alive(ctx context.Context) bool {
 }
 
 func (s *Session) emit(event any) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	if !s.over.Load() {
 		s.needs.Host.Emit(s.spec.InstanceID, event)
 	}
 }
 
 // end tells the last event of the session; nothing that comes afterwards changes it.
-func (s *Session) end(event any) {
-	if s.over.CompareAndSwap(false, true) {
-		s.needs.Host.Emit(s.spec.InstanceID, event)
-		s.cancel(fmt.Errorf("ended: %T", event))
-		go s.client.Disconnect() // not here: a handler of whatsmeow's may be what ends it
+func (s *Session) end(event protocol.Ended) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if !s.over.CompareAndSwap(false, true) {
+		return
 	}
+	if event.Type != "logged_out" || !s.leaving.Load() {
+		s.needs.Host.Emit(s.spec.InstanceID, event)
+	}
+	s.cancel(errors.New("the session ended: " + event.Type))
+	s.own(s.client.Disconnect) // not here: a handler of whatsmeow's may be what ends it
 }
 
 // pause waits; false if the session ended first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -47,7 +48,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-time.After(connectPause):
 		}
 	}
@@ -57,11 +58,16 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 type connection struct {
 	*stdlib.Conn
 	inTransaction bool
+	proven        bool // a statement has succeeded on it
 }
 
 func (c *connection) seen(ctx context.Context, err error) error {
-	if !c.inTransaction && errors.Is(err, driver.ErrBadConn) {
-		return err // nothing was done: database/sql tries again on another connection
+	if err == nil {
+		c.proven = true
+		return nil
+	}
+	if c.proven && !c.inTransaction && errors.Is(err, driver.ErrBadConn) {
+		return err // nothing was done: database/sql tries again on another connection, at last on a fresh one
 	}
 	return report(ctx, err)
 }
@@ -90,6 +96,7 @@ func (c *connection) QueryContext(ctx context.Context, query string, args []driv
 	if err != nil {
 		return nil, c.seen(ctx, err)
 	}
+	c.proven = true
 	return &rows{found, ctx}, nil
 }
 

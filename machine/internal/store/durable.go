@@ -7,6 +7,7 @@ import (
 
 	"go.mau.fi/util/dbutil"
 	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/util/keys"
 )
 
 // durably makes the commit of the transaction it is said in wait for the disk.
@@ -16,16 +17,14 @@ const durably = "set local synchronous_commit to on"
 // never notes when it last did (retry.go, lastRetryStoreClear).
 const retryClearPause = time.Hour
 
-type sendKey struct{}
+type decryptingKey struct{}
 
-// ForSend returns a context under which ratchets are on the disk before whatsmeow goes on to write the frame. If a
-// database that crashed went back behind a frame that left, the next message would repeat its counter, and the phone
-// could not read it before a retry.
-func ForSend(ctx context.Context) context.Context { return context.WithValue(ctx, sendKey{}, true) }
-
-// commit runs one write, durably if its context is a send's.
+// commit runs one write so that it is on the disk before whatsmeow goes on to write the frame: a send, the answer to a
+// retry, keys that are uploaded. If a database that crashed went back behind a frame that left, the next message would
+// repeat its counter, and the phone could not read it before a retry. What is written while decrypting need not be: its
+// commit precedes the host's.
 func commit(ctx context.Context, db *dbutil.Database, write func(context.Context) error) error {
-	if ctx.Value(sendKey{}) == nil {
+	if ctx.Value(decryptingKey{}) != nil {
 		return write(ctx)
 	}
 	return db.DoTxn(ctx, nil, func(ctx context.Context) error {
@@ -60,15 +59,41 @@ func (d durableSenderKeys) PutSenderKey(ctx context.Context, group, user string,
 	})
 }
 
-type retryStore struct {
+type durablePreKeys struct {
+	store.PreKeyStore
+	db *dbutil.Database
+}
+
+func (d durablePreKeys) GetOrGenPreKeys(ctx context.Context, count uint32) (made []*keys.PreKey, err error) {
+	err = commit(ctx, d.db, func(ctx context.Context) (err error) {
+		made, err = d.PreKeyStore.GetOrGenPreKeys(ctx, count)
+		return err
+	})
+	return made, err
+}
+
+func (d durablePreKeys) GenOnePreKey(ctx context.Context) (made *keys.PreKey, err error) {
+	err = commit(ctx, d.db, func(ctx context.Context) (err error) {
+		made, err = d.PreKeyStore.GenOnePreKey(ctx)
+		return err
+	})
+	return made, err
+}
+
+// eventBuffer marks the contexts of decryptions, and sweeps less often.
+type eventBuffer struct {
 	store.EventBuffer
 	clearedMs atomic.Int64
 }
 
-func (r *retryStore) DeleteOldOutgoingEvents(ctx context.Context) error {
-	nowMs, clearedMs := time.Now().UnixMilli(), r.clearedMs.Load()
-	if nowMs-clearedMs < retryClearPause.Milliseconds() || !r.clearedMs.CompareAndSwap(clearedMs, nowMs) {
+func (e *eventBuffer) DoDecryptionTxn(ctx context.Context, decrypt func(context.Context) error) error {
+	return e.EventBuffer.DoDecryptionTxn(context.WithValue(ctx, decryptingKey{}, true), decrypt)
+}
+
+func (e *eventBuffer) DeleteOldOutgoingEvents(ctx context.Context) error {
+	nowMs, clearedMs := time.Now().UnixMilli(), e.clearedMs.Load()
+	if nowMs-clearedMs < retryClearPause.Milliseconds() || !e.clearedMs.CompareAndSwap(clearedMs, nowMs) {
 		return nil
 	}
-	return r.EventBuffer.DeleteOldOutgoingEvents(ctx)
+	return e.EventBuffer.DeleteOldOutgoingEvents(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"go.mau.fi/util/dbutil"
@@ -44,11 +45,6 @@ insert into tomada_lid (key, lid, pn) values ($1, $2, $3)
 on conflict (key, lid) do update set pn = excluded.pn where tomada_lid.pn <> excluded.pn`
 
 func (l *lids) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapping) error {
-	for _, pair := range mappings {
-		if pair.LID.Server != types.HiddenUserServer || pair.PN.Server != types.DefaultUserServer {
-			return fmt.Errorf("not a pair of hidden id and number: %s, %s", pair.LID, pair.PN)
-		}
-	}
 	news := l.unknown(mappings)
 	if len(news) == 0 {
 		return nil
@@ -141,15 +137,19 @@ func (l *lids) find(ctx context.Context, known map[string]string, user, query st
 	return lid, nil
 }
 
+// unknown are the pairs that are news, in one order for all who write: else two of them could wait for each other in
+// the database. What is no pair of hidden id and number is left out, as whatsmeow does.
 func (l *lids) unknown(mappings []store.LIDMapping) []store.LIDMapping {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var news []store.LIDMapping
 	for _, pair := range mappings {
-		if l.pnOf[pair.LID.User] != pair.PN.User {
+		isPair := pair.LID.Server == types.HiddenUserServer && pair.PN.Server == types.DefaultUserServer
+		if isPair && l.pnOf[pair.LID.User] != pair.PN.User {
 			news = append(news, pair)
 		}
 	}
+	slices.SortStableFunc(news, func(a, b store.LIDMapping) int { return strings.Compare(a.LID.User, b.LID.User) })
 	return news
 }
 

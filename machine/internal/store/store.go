@@ -6,7 +6,8 @@
 //   - pairs of number and hidden id per session (tomada_lid); whatsmeow's own table is shared by all devices, which
 //     would tell one tenant what another knows, and outlive them.
 //   - an error of a statement reaches the connection to WhatsApp before whatsmeow sees it (driver.go).
-//   - what must be on the disk before a frame leaves is committed synchronously: a device, and the ratchet of a send.
+//   - what must be on the disk before a frame leaves is committed synchronously (durable.go): a device, the ratchet of
+//     a send, keys that are uploaded.
 //     What is received need not be: its commit precedes the host's commit of the event in one log, and only that lets
 //     WhatsApp be answered.
 //
@@ -114,6 +115,12 @@ func (s *Store) Device(ctx context.Context, key string) (*store.Device, error) {
 	return device, err
 }
 
+// Forget deletes the device under a key and everything of it.
+func (s *Store) Forget(ctx context.Context, key string) error {
+	_, err := s.db.Exec(ctx, "delete from whatsmeow_device where jid in (select jid from tomada_session where key = $1)", key)
+	return err
+}
+
 // NewDevice is a device with fresh keys, stored under the key once a phone has paired it.
 func (s *Store) NewDevice(key string) *store.Device {
 	device := s.container.NewDevice()
@@ -127,7 +134,10 @@ func (s *Store) adopt(device *store.Device, key string) {
 	device.LIDs = newLids(s.db, key)
 	device.Sessions = durableSessions{device.Sessions, s.db}
 	device.SenderKeys = durableSenderKeys{device.SenderKeys, s.db}
-	device.EventBuffer = &retryStore{EventBuffer: device.EventBuffer}
+	device.PreKeys = durablePreKeys{device.PreKeys, s.db}
+	device.EventBuffer = &eventBuffer{EventBuffer: device.EventBuffer}
+	device.MsgSecrets = secrets{device.MsgSecrets, device.LIDs}
+	device.PrivacyTokens = tokens{device.PrivacyTokens, device.LIDs}
 }
 
 // owner stores and deletes the device of one key.
@@ -142,11 +152,7 @@ func (o *owner) PutDevice(ctx context.Context, device *store.Device) error {
 	if device.Initialized {
 		return o.store.container.PutDevice(ctx, device)
 	}
-	err := o.store.db.DoTxn(ctx, nil, func(ctx context.Context) error { return o.putNew(ctx, device) })
-	if err == nil {
-		o.store.adopt(device, o.key)
-	}
-	return err
+	return o.store.db.DoTxn(ctx, nil, func(ctx context.Context) error { return o.putNew(ctx, device) })
 }
 
 // putNew stores a device that was just paired, on the disk before WhatsApp is told. WhatsApp may give it the address of
@@ -164,6 +170,7 @@ func (o *owner) putNew(ctx context.Context, device *store.Device) error {
 	if err := o.store.container.PutDevice(ctx, device); err != nil {
 		return err
 	}
+	o.store.adopt(device, o.key)
 	_, err = db.Exec(ctx, "insert into tomada_session (key, jid) values ($1, $2)", o.key, device.ID)
 	return err
 }

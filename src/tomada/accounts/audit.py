@@ -109,6 +109,11 @@ async def page(pool: Pool, account_id: str, after: int = 0, limit: int = PAGE_RO
     return [Entry(*row) for row in await pool.fetch(_PAGE, account_id, after, limit)]
 
 
+async def is_kept(pool: Pool, account_id: str) -> bool:
+    """Whether there is a log under this id: of an account, or of one that is gone."""
+    return await pool.fetchrow(_READ_HEAD, account_id) is not None
+
+
 async def verify(pool: Pool, account_id: str) -> Verdict:
     """Walks the account's whole chain, as it is at one moment."""
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

@@ -15,6 +15,7 @@ clock; what it writes afterwards is fenced off by the lane's epoch.
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import structlog
 
@@ -24,10 +25,13 @@ from tomada.callbacks.metrics import Metrics, outcome
 from tomada.callbacks.sending import Sender, send_batch
 from tomada.callbacks.signing import open_credentials
 from tomada.callbacks.store import taking
+from tomada.callbacks.store.settling import Settled
 from tomada.callbacks.types import Attempt, Failed, Lane, Settlement, Waiting
-from tomada.callbacks.writing import is_passing, write
+from tomada.callbacks.writing import write
 from tomada.kit.sealing import Sealer
+from tomada.postgres.batches import write_in_halves
 from tomada.postgres.pool import Pool
+from tomada.postgres.verdict import judge, words
 
 _log = structlog.get_logger(__name__)
 
@@ -247,31 +251,36 @@ class Dispatcher:
     async def _settle(self, batch: list[Settlement]) -> bool:
         """Write the batch, again while the database is away; a result whose lease has run out is left to others.
 
-        What the database refuses is written in halves until the bad one is alone; that lane is let go, so that its
+        What may be one result's fault is written in halves until the bad one is alone; that lane is let go, so that its
         lease runs out. Whether some lane is due again at once.
         """
+        due = False
         while batch:
-            try:
-                async with self._pool.acquire() as connection:
-                    settled = await write(connection, batch)
-            except Exception as error:  # noqa: BLE001 - whatever the database says, the loop goes on
-                if is_passing(error):
-                    await self._database_trouble("settle", error)
-                    batch = self._still_ours(batch)
-                elif len(batch) == 1:
-                    _log.error("settlement_refused", lane=batch[0].lane.id, exc_info=error)
-                    self._finish(batch[0], ours=False)
-                    return True
+            waiting: list[Settlement] = []
+            trouble: Exception | None = None
+            async for part, settled in write_in_halves(batch, self._write):
+                if not isinstance(settled, Exception):
+                    due = due or settled.due
+                    for settlement in part:
+                        self._finish(settlement, settlement.lane.id in settled.ours)
+                elif judge(settled).is_of_the_server:
+                    trouble = settled
+                    waiting += part
                 else:
-                    middle = len(batch) // 2
-                    halves = [await self._settle(half) for half in (batch[:middle], batch[middle:])]
-                    return any(halves)
-            else:
-                self.transactions += 1
-                for settlement in batch:
-                    self._finish(settlement, settlement.lane.id in settled.ours)
-                return settled.due
-        return True
+                    _log.error("settlement_refused", lane=part[0].lane.id, exc_info=settled)
+                    self._finish(part[0], ours=False)
+                    due = True
+            if trouble is not None:
+                await self._database_trouble("settle", trouble)
+            batch = self._still_ours(waiting)
+            due = due or len(batch) < len(waiting)
+        return due
+
+    async def _write(self, batch: Sequence[Settlement]) -> Settled:
+        async with self._pool.acquire() as connection:
+            settled = await write(connection, batch)
+        self.transactions += 1
+        return settled
 
     def _still_ours(self, batch: list[Settlement]) -> list[Settlement]:
         now_s = self._sender.clock.monotonic_s()
@@ -324,8 +333,8 @@ class Dispatcher:
                     h.lost = True
 
     async def _database_trouble(self, what: str, error: Exception) -> None:
-        if is_passing(error):
-            _log.warning("callbacks_database_away", doing=what)
+        if judge(error).is_of_the_server:
+            _log.warning("callbacks_database_away", doing=what, why=words(error))
         else:
             _log.error("callbacks_database_error", doing=what, exc_info=error)
         await asyncio.sleep(0.2)

@@ -1,9 +1,8 @@
 """From what happened to the event that is recorded: body, target and dedupe key in one place.
 
-The dedupe key says what the event *is*, so that telling it twice (a redelivered stanza, a machine's journal told again,
-a retried transaction) records it once. What has no identity of its own (connected, disconnected, presence) takes the
-`occurrence` of its caller: anything that is the same when told again and different when it happens again, such as the
-machine's journal number.
+The dedupe key says what the event *is*, so that telling it twice (a redelivered stanza, a retried transaction) records
+it once. What has no identity of its own (connected, disconnected, presence) takes the `occurrence` of its caller:
+anything that is the same when handled again and different when it happens again.
 
 Parts of a key are chosen by contacts. One that no row can hold (a NUL in it, too long for the index) is kept as its
 hash; a reply to such a message does not find it.

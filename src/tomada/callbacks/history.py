@@ -8,7 +8,7 @@ hold fewer than asked for, where bodies are large, and with a filter even none, 
 import msgspec
 
 from tomada.callbacks.store import reading
-from tomada.errors import BadInput
+from tomada.errors import BadInput, NotFound
 from tomada.postgres.pool import Pool
 
 PAGE_MAX = 500
@@ -185,6 +185,20 @@ async def dead_letters(
         for row in rows
     ]
     return DeadLetterPage(content, None if after_next is None else f"{after_next[0]}.{after_next[1]}")
+
+
+async def check_instance(pool: Pool, account_id: str, instance_id: str) -> None:
+    """Raises NotFound unless the account has or had this instance. Asked where an empty answer would not tell."""
+    async with pool.acquire() as connection:
+        if not await reading.is_instance(connection, account_id, instance_id):
+            raise NotFound
+
+
+async def check_event(pool: Pool, account_id: str, event_id: str) -> None:
+    """Raises NotFound unless the account has this event."""
+    async with pool.acquire() as connection:
+        if not await reading.is_event(connection, account_id, event_id):
+            raise NotFound("There is no such event", hint="GET /v1/instances/{id}/events lists events with their ids.")
 
 
 def _limit(limit: int) -> int:

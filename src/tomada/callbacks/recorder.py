@@ -7,9 +7,10 @@ Why not `postgres.group_commit`, which does the same for single rows: events of 
 sorted order of instances and lanes, because dispatchers lock many lanes at a time too and the two would deadlock
 otherwise; and a set costs a fifth of the same rows one by one.
 
-Recording is idempotent (dedupe key), so a batch whose connection was lost is simply written again, and a batch that
-PostgreSQL refuses is written again in halves until the bad event is alone with its caller. At most WAITING_MAX events
-wait; further callers wait for room, first come first served.
+Recording is idempotent (dedupe key), so a batch whose connection was lost, or that was undone for another, is simply
+written again. What PostgreSQL says about itself (postgres/verdict.py) is told to all callers of the batch as
+DatabaseUnavailable; any other refusal is written again in halves until the bad event is alone with its caller. At most
+WAITING_MAX events wait; further callers wait for room, first come first served.
 """
 
 import asyncio
@@ -21,7 +22,9 @@ from typing import NamedTuple
 from tomada.callbacks.store.recording import write_events
 from tomada.callbacks.types import NewEvent, Recorded
 from tomada.errors import DatabaseUnavailable, OutcomeUnknown
-from tomada.postgres.pool import Pool, is_connection_lost
+from tomada.postgres.batches import write_in_halves
+from tomada.postgres.pool import Pool
+from tomada.postgres.verdict import Verdict, judge
 
 BATCH_MAX = 500
 WAITING_MAX = 5000
@@ -105,46 +108,42 @@ class Recorder:
 
     async def _settle(self, calls: list[_Call]) -> None:
         """Answer every call: all together if that works, else in halves."""
-        try:
-            results = await self._write([event for call in calls for event in call.events])
-        except (DatabaseUnavailable, OutcomeUnknown) as error:
-            for call in calls:
-                _fail(call, type(error)())
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with an event belongs to its caller
-            if len(calls) == 1:
-                _fail(calls[0], error)
-                return
-            middle = len(calls) // 2
-            await self._settle(calls[:middle])
-            await self._settle(calls[middle:])
-        else:
+        async for part, results in write_in_halves(calls, self._write):
             start = 0
-            for call in calls:
-                if not call.answer.done():
+            for call in part:
+                if isinstance(results, Exception):
+                    _fail(call, results)
+                elif not call.answer.done():
                     call.answer.set_result(results[start : start + len(call.events)])
                 start += len(call.events)
 
-    async def _write(self, events: list[NewEvent]) -> list[Recorded | None]:
+    async def _write(self, calls: Sequence[_Call]) -> list[Recorded | None]:
+        events = [event for call in calls for event in call.events]
         maybe_written = False
+        last: Exception | None = None
         for _ in range(TRIES_MAX):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
                     results = await write_events(connection, events, notify=self._wake is None)
-            except DatabaseUnavailable:
-                if maybe_written:
-                    break
-                raise
             except Exception as error:
-                if not is_connection_lost(error):
+                last, verdict = error, judge(error)
+                if not verdict.is_of_the_server:
                     raise
-                maybe_written = True
+                if verdict is Verdict.REFUSED:
+                    break
+                maybe_written = maybe_written or verdict is Verdict.LOST
             else:
                 self.events_written += len(events)
                 self.transactions += 1
                 return results
-        raise OutcomeUnknown
+        if maybe_written:
+            raise OutcomeUnknown from last
+        raise DatabaseUnavailable from last
 
 
 def _fail(call: _Call, error: Exception) -> None:
+    """An object of its own for each caller where it is ours: tracebacks grow on shared ones."""
     if not call.answer.done():
-        call.answer.set_exception(error)
+        own = type(error)() if isinstance(error, DatabaseUnavailable | OutcomeUnknown) else error
+        own.__cause__ = error.__cause__
+        call.answer.set_exception(own)

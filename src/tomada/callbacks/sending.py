@@ -85,9 +85,9 @@ async def send_batch(
 ) -> Settlement:
     """Send the lane's events in order until all are sent, too many failed, or `may_send(sent so far)` says no.
 
-    A cancellation ends it where it stands: what is under way counts as not sent, and the rest is settled.
+    A cancellation ends it where it stands: what is under way is sent again, and the rest is settled.
     """
-    batch = Batch(sender.policy, lane, sender.rng)
+    batch, interrupted = Batch(sender.policy, lane, sender.rng), False
     try:
         for callback in lane.waiting:
             if not batch.goes_on or not may_send(0 if batch.probing else len(batch.outcomes)):
@@ -96,8 +96,8 @@ async def send_batch(
             heard(callback, attempt)
             batch.add(callback, attempt)
     except asyncio.CancelledError:
-        pass  # the dispatcher stops, and wants to write down what was done so far
-    return batch.settlement()
+        interrupted = True  # the dispatcher stops, and wants to write down what was done so far
+    return msgspec.structs.replace(batch.settlement(), interrupted=interrupted)
 
 
 class Batch:

@@ -50,7 +50,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     event_number: int
     payload: str
     created_ms: int
-    attempts: int
+    attempts: int  # made so far, or that may have been made
     failing_for_ms: int  # since its first failure; 0 if it never failed
     aside: bool  # it gave way earlier, and is due again now
     replay: bool
@@ -104,7 +104,8 @@ class Settlement(msgspec.Struct, frozen=True):
     """What becomes of a lane that was taken; written in one transaction, or not at all if the epoch is another.
 
     `again_in_ms`: None = nothing is left that this dispatcher knows of. `not_before_ms`: new events cannot make it due
-    earlier than that from now. `disable`: the reason, if the URL is not to be called any more.
+    earlier than that from now. `disable`: the reason, if the URL is not to be called any more. `interrupted`: one more
+    was under way, and nobody knows whether it arrived.
     """
 
     lane: Lane
@@ -112,3 +113,4 @@ class Settlement(msgspec.Struct, frozen=True):
     again_in_ms: int | None
     not_before_ms: int = 0
     disable: str | None = None
+    interrupted: bool = False

@@ -8,8 +8,7 @@ from tomada.callbacks.store.delivered import is_delivered, settle_delivered
 from tomada.callbacks.store.recording import write_events
 from tomada.callbacks.store.settling import Settled, settle
 from tomada.callbacks.types import NewEvent, Settlement, Target
-from tomada.errors import DatabaseUnavailable
-from tomada.postgres.pool import Connection, is_connection_lost, is_rolled_back
+from tomada.postgres.pool import Connection
 
 
 async def write(connection: Connection, batch: Sequence[Settlement]) -> Settled:
@@ -22,11 +21,6 @@ async def write(connection: Connection, batch: Sequence[Settlement]) -> Settled:
         if notices:
             await write_events(connection, notices)
     return settled
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether the database was away or in a tangle, and the same may be tried again as it is."""
-    return is_rolled_back(error) or isinstance(error, DatabaseUnavailable) or is_connection_lost(error)
 
 
 def _disabled_notice(settlement: Settlement) -> NewEvent:

@@ -16,6 +16,7 @@ import msgspec
 from tomada.engine.port import EngineRefused
 
 PERSON, HIDDEN, GROUP, NEWSLETTER, BROADCAST = "s.whatsapp.net", "lid", "g.us", "newsletter", "broadcast"
+_DEVICE_DIGITS_MAX = 5  # sixteen bits on the wire
 _FOLDED = {"hosted": PERSON, "hosted.lid": HIDDEN, "c.us": PERSON}
 
 
@@ -47,7 +48,8 @@ def parse(text: str) -> Jid:
         return NONE
     user, _, device = user.partition(":")
     name = user.partition(".")[0] if server not in (GROUP, NEWSLETTER) else user
-    return Jid(name, _FOLDED.get(server, server), int(device) if device.isdecimal() else 0)
+    is_device = device.isdecimal() and len(device) <= _DEVICE_DIGITS_MAX
+    return Jid(name, _FOLDED.get(server, server), int(device) if is_device else 0)
 
 
 def lid_of(*jids: Jid) -> str | None:

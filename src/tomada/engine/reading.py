@@ -6,7 +6,6 @@ history), and other housekeeping.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tomada.engine import port, told
@@ -62,7 +61,7 @@ def unknown_numbers(event: told.Event, own: Own) -> list[str]:
     if not isinstance(event, told.Message):
         return []
     context = context_of(_opened(event).message)
-    author = parse(context.participant) if context is not None else NONE
+    author = parse(_words(context.participant)) if context is not None else NONE
     if author.server != HIDDEN or str(author) == own.lid or str(author) in _said_beside(event):
         return []
     return [str(author)]
@@ -76,8 +75,8 @@ def _received(event: told.Message, known: Known) -> port.MessageReceived | None:
     own, numbers = known.own, known.numbers | _said_beside(event)
     chat, chat_alt, sender, sender_alt = _sides(event)
     context = context_of(message)
-    quoted = context.stanzaID if context is not None else ""
-    author = parse(context.participant) if context is not None and quoted else NONE
+    quoted = _words(context.stanzaID) if context is not None else ""
+    author = parse(_words(context.participant)) if context is not None and quoted else NONE
     private = chat.server not in {GROUP, NEWSLETTER, BROADCAST}
     by_partner = private and not event.from_me
     return port.MessageReceived(
@@ -138,7 +137,7 @@ def _sent(event: told.Sent, _known: Known) -> port.MessageSent:
     return port.MessageSent(
         message_id=event.wa_id,
         at_ms=event.at_ms,
-        chat_lid=lid_of(parse(event.chat_alt)),
+        chat_lid=lid_of(parse(event.chat), parse(event.chat_alt)),
         sender_lid=lid_of(parse(event.sender_alt)),
         chat_name=event.chat_name,
     )
@@ -219,10 +218,10 @@ def content_of(message: Any) -> port.ReceivedContent | None:
         case None:
             return None
         case "conversation":
-            return port.TextReceived(message.conversation)
+            return port.TextReceived(_words(message.conversation))
         case "extendedTextMessage":
             text = message.extendedTextMessage
-            return port.TextReceived(text.text, text.description, text.title, text.matchedText)
+            return port.TextReceived(*map(_words, (text.text, text.description, text.title, text.matchedText)))
         case "protocolMessage":
             revoked = message.protocolMessage.type == _e2e.ProtocolMessage.REVOKE
             return port.OtherReceived("revoke") if revoked and message.protocolMessage.HasField("key") else None
@@ -238,6 +237,11 @@ def context_of(message: Any) -> Any | None:
     return part.contextInfo if part is not None and "contextInfo" in fields and part.HasField("contextInfo") else None
 
 
+def _words(text: str | bytes) -> str:
+    """A text of a message; protobuf gives bytes where a sender wrote what is no UTF-8, such as half an emoji."""
+    return text if isinstance(text, str) else text.decode(errors="replace")
+
+
 class _Opened(NamedTuple):
     """A message out of its wrappers; the id of the one that it edits; whether it came in the wrapper of edits."""
 
@@ -247,12 +251,11 @@ class _Opened(NamedTuple):
 
 
 def _opened(event: told.Message) -> _Opened:
-    raw = Path(event.file).read_bytes() if event.file else event.raw
-    message, wrappers = _e2e.Message.FromString(raw), set[str]()
+    message, wrappers = _e2e.Message.FromString(event.raw), set[str]()
     message = unwrapped(message, wrappers)
     change = message.protocolMessage
     if change.type == _e2e.ProtocolMessage.MESSAGE_EDIT and change.HasField("editedMessage"):
-        return _Opened(unwrapped(change.editedMessage), change.key.ID, True)
+        return _Opened(unwrapped(change.editedMessage), _words(change.key.ID), True)
     return _Opened(message, "", "editedMessage" in wrappers)
 
 

@@ -64,6 +64,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
     wa_id: str
     at_ms: int
     server_id: int = 0
+    chat: str = ""
     chat_alt: str = ""
     chat_name: str = ""
     sender_alt: str = ""
@@ -181,5 +182,5 @@ def decode(raw: bytes) -> Event:
     """The event; raises NotUnderstood."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)[:200]) from None

@@ -9,6 +9,7 @@ import hmac
 import re
 
 from tomada.errors import ClientTokenMissing, ClientTokenWrong, NotFound, SubscriptionNeeded
+from tomada.instances.lifecycle import LIVE
 from tomada.instances.model import Instance
 from tomada.instances.store import Found, InstanceStore
 from tomada.kit.sealing import token_hash
@@ -18,8 +19,10 @@ _NO_HASH = bytes(32)
 _SHOWN_LENGTH_MAX = 200  # of a wrong Client-Token that is shown to its sender
 
 
-async def authorize(store: InstanceStore, instance_id: str, token: str, client_token: str | None) -> Found:
-    """The instance of a call, usable now, with what its account allows.
+async def authorize(
+    store: InstanceStore, instance_id: str, token: str, client_token: str | None, *, ended_too: bool = False
+) -> Found:
+    """The instance of a call, usable now (or, `ended_too`, at the end of its time), with what its account allows.
 
     Raises NotFound, ClientTokenMissing, ClientTokenWrong, SubscriptionNeeded.
     """
@@ -30,14 +33,20 @@ async def authorize(store: InstanceStore, instance_id: str, token: str, client_t
     if not hmac.compare_digest(token_hash(token), expected) or found is None:
         raise NotFound
     _check_client_token(found, client_token)
-    require_usable(found.instance)
+    if not (ended_too and has_ended(found.instance)):
+        require_usable(found.instance)
     return found
 
 
 def require_usable(instance: Instance) -> None:
     """Raise SubscriptionNeeded unless the lifecycle lets this instance work now."""
-    if instance.overdue or instance.state not in ("trial", "active", "in_cancellation"):
+    if instance.overdue or instance.state not in LIVE:
         raise SubscriptionNeeded
+
+
+def has_ended(instance: Instance) -> bool:
+    """Whether its own time is over (a suspended account's is not): its machine is gone, or going by itself."""
+    return instance.state not in LIVE or (instance.overdue and instance.suspended_until_ms is None)
 
 
 def _check_client_token(found: Found, sent: str | None) -> None:

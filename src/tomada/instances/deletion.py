@@ -118,7 +118,7 @@ class Machines(Protocol):
         """
 
     async def erase_files(self, instance_id: str, epoch: int) -> int:
-        """Removes session store, journals and media of machines from before `epoch`; returns how many files."""
+        """Removes the session keys of machines from before `epoch`; returns how many."""
 
 
 class Record(Protocol):

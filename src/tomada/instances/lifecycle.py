@@ -161,12 +161,10 @@ def add_calls(standing: Standing) -> Change | None:
 def cancel(standing: Standing, now_ms: int, terms: Terms) -> Change | None:
     """To in_cancellation until the end of the month (or `cancel_grace_days` days).
 
-    A trial needs no cancelling and ends at its due anyway, so the call changes nothing there; nor does repeating it.
-    Raises NotFound, SubscriptionNeeded if the trial has ended.
+    A trial needs no cancelling and ends at its due anyway, so the call changes nothing there; nor does repeating it,
+    nor calling it after the end, as clients do to tidy up. Raises NotFound.
     """
     _check_there(standing)
-    if standing.state is State.EXPIRED:
-        raise SubscriptionNeeded
     if standing.state is not State.ACTIVE:
         return None
     month_end_ms = cycle_end_ms(now_ms, terms.billing_zone)

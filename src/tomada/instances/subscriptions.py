@@ -58,7 +58,7 @@ async def update_subscription(store: LifecycleStore, account_id: str, instance_i
 
 
 async def cancel(store: LifecycleStore, terms: Terms, account_id: str, instance_id: str) -> Settled:
-    """Cancels; `due` is until when it can be used. Raises NotFound, SubscriptionNeeded, Unavailable."""
+    """Cancels; `due` is until when it can be used. Raises NotFound, Unavailable."""
     return await _settle(
         store, account_id, instance_id, lambda standing, now_ms: lifecycle.cancel(standing, now_ms, terms)
     )

@@ -24,6 +24,7 @@ import unicodedata
 from urllib.parse import urlsplit
 
 import msgspec
+from yarl import URL
 
 URL_BYTES_MAX = 2048  # PostgreSQL's index of an instance's URLs takes 2704, the instance's id included
 OPEN_LOW_PORTS = (80, 443)  # below 1024 only these; above it everything is somebody's web server
@@ -118,6 +119,15 @@ def _refusal_v6(ip: ipaddress.IPv6Address, rules: AddressRules) -> str | None:
 
 
 @functools.lru_cache(maxsize=8192)
+def parsed(url: str) -> URL:
+    """The URL as it is called: byte for byte; only what is not ASCII must be encoded to be sent at all.
+
+    Its `raw_host` is the one reading of a name in other letters (IDNA 2008, UTS 46), at saving and at calling.
+    """
+    return URL(url, encoded=url.isascii())
+
+
+@functools.lru_cache(maxsize=8192)
 def destination(url: str) -> str:
     """`host:port` of a URL that was checked, in lower case: the key of limits per destination."""
     parts = urlsplit(url)
@@ -149,7 +159,7 @@ def _problem(url: str, rules: AddressRules) -> str | None:
         return "it must be https"
     if not host or parts.netloc.count("@") > 1:
         return "it has no host that can be read"
-    return _port_problem(port, rules) or _host_problem(host, parts.netloc, rules)
+    return _port_problem(port, rules) or _host_problem(url, host, parts.netloc, rules)
 
 
 def _port_problem(port: int | None, rules: AddressRules) -> str | None:
@@ -160,7 +170,7 @@ def _port_problem(port: int | None, rules: AddressRules) -> str | None:
     return f"port {port} is not open to callbacks (80, 443 and 1024 upwards are)"
 
 
-def _host_problem(host: str, netloc: str, rules: AddressRules) -> str | None:
+def _host_problem(url: str, host: str, netloc: str, rules: AddressRules) -> str | None:
     """Literal addresses by the table, spellings of addresses never, names unless they mean this house."""
     if "[" in netloc or ":" in host:
         return _literal_problem(host, rules)
@@ -171,11 +181,10 @@ def _host_problem(host: str, netloc: str, rules: AddressRules) -> str | None:
             return "write an IPv4 address as four decimal numbers"
         return _literal_problem(host, rules)
     try:
-        name = plain if plain.isascii() else plain.encode("idna").decode("ascii")
-    except UnicodeError:
+        name = (parsed(url).raw_host or "").lower().removesuffix(".")
+    except ValueError:
         return "its host is not a name"
-    name = name.removesuffix(".")
-    if not _NAME.match(name):
+    if not _NAME.match(name) or _NUMERIC_LABEL.match(name.rsplit(".", maxsplit=1)[-1]):
         return "its host is not a name"
     here = "." not in name or any(name == end or name.endswith(f".{end}") for end in _HERE_NAMES)
     return "its host is a name of this machine or this network" if here and not rules.allow_private else None

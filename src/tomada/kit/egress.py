@@ -30,9 +30,8 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
-from tomada.kit.addresses import AddressRefused, AddressRules, check_url, refusal
+from tomada.kit.addresses import AddressRefused, AddressRules, check_url, parsed, refusal
 
 TOTAL_S = 30.0
 CONNECT_S = 10.0
@@ -132,7 +131,7 @@ class Egress:
             raise Blocked("blocked address") from error
         try:
             async with self._session.request(
-                method, _parsed(url), data=body, headers=headers, allow_redirects=False
+                method, parsed(url), data=body, headers=headers, allow_redirects=False
             ) as response:
                 read, complete = await _read(response, body_bytes_max)
                 return Answer(response.status, response.headers, read, complete)
@@ -189,12 +188,6 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # a subclass
-
-
-@functools.lru_cache(maxsize=8192)
-def _parsed(url: str) -> URL:
-    """As it is, byte for byte; only what is not ASCII must be encoded to be sent at all."""
-    return URL(url, encoded=url.isascii())
 
 
 async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> tuple[bytes, bool]:

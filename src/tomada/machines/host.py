@@ -11,8 +11,8 @@ why.
 Guarantees, and what each rests on:
 - An event with a number is acknowledged to its machine, and only then by it to WhatsApp, when `on_event` has returned
   for it (lanes.py). Per instance, events are handled in the order in which its machine told them.
-- An event that our own code cannot handle or does not know (another error than "the database is away", lanes.TRIES_MAX
-  times) is quarantined as the machine told it, and acknowledged: one bad event must not silence an instance.
+- An event that fails by a fault of its own (lanes.py says which, TRIES_MAX times), or that we do not know, is put into
+  quarantine as the machine told it, and acknowledged: one bad event must not silence an instance.
 - One session with one key lives at most once on this computer: the machines' locks, the closing before each opening,
   and the killing of a machine that does not close a session in time.
 - A machine that dies touches no other; its sessions are opened again in the new process of the same slot.
@@ -91,6 +91,15 @@ class Figures(msgspec.Struct, frozen=True):
     deaf_restarts: int
     events_waiting: int
     events_quarantined: int
+    lanes_stuck: int
+
+
+def _taken_in(event: told.Message) -> told.Message:
+    """A message that was too long for a line, with its bytes. The file was only the way here."""
+    file = Path(event.file)
+    raw = file.read_bytes()
+    file.unlink(missing_ok=True)
+    return msgspec.structs.replace(event, raw=raw, file="")
 
 
 async def _left_out(_error: Exception) -> None:
@@ -245,6 +254,7 @@ class Host:
             deaf_restarts=self.deaf_restarts,
             events_waiting=sum(machine.pending for machine in machines),
             events_quarantined=self.quarantined,
+            lanes_stuck=self.lanes.stuck,
         )
 
     # --- what sessions ask (session.Around, probing.Probed) ---
@@ -374,6 +384,9 @@ class Host:
         except told.NotUnderstood as error:
             self._not_understood(happened, error)
             return
+        if isinstance(event, told.Message) and event.file:
+            event = _taken_in(event)
+            happened = msgspec.structs.replace(happened, raw=msgspec.json.encode(event))
         if session is None or session.machine is not machine or type(event) not in _OF_THE_SESSION:
             self.lanes.add(happened.instance_id, self._work(happened, event, None))
         else:
@@ -402,20 +415,11 @@ class Host:
         instance_id = happened.instance_id
 
         async def run() -> None:
-            try:
-                ours = reading.read(event, await self._known(instance_id, event))
-            except FileNotFoundError:  # spilt by a process that is gone: not acknowledged, so WhatsApp brings it again
-                log.info("machine.spilt_event_gone", instance=instance_id)
-                return
+            ours = reading.read(event, await self._known(instance_id, event))
             if ours is not None:
                 await self._pass_on(instance_id, ours, occurrence, epoch)
 
-        def done() -> None:
-            happened.done()
-            if isinstance(event, told.Message) and event.file:
-                Path(event.file).unlink(missing_ok=True)
-
-        return Work(run, lambda error: self._quarantine(happened, error), done, type(event).__name__)
+        return Work(run, lambda error: self._quarantine(happened, error), happened.done, type(event).__name__)
 
     async def _known(self, instance_id: str, event: told.Event) -> reading.Known:
         """What reading needs; a number that cannot be had now is left out, as one that nobody knows."""

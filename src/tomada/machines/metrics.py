@@ -11,6 +11,7 @@ _GAUGES = {
     "machines": "Machine processes",
     "machines_ready": "Machine processes that take requests",
     "events_waiting": "Events told by machines and not committed yet",
+    "lanes_stuck": "Instances whose events wait behind one that has failed five times or more",
 }
 _COUNTERS = {
     "machine_restarts": "Machines that ended and were started again",

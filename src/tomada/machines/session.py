@@ -281,6 +281,7 @@ class HostedSession:
     async def _open_in(self, machine: Machine, spec: protocol.Spec) -> None:
         self._open_at_s = None
         self._in_machine = True
+        log.info("session.opening", instance=self.instance_id, slot=machine.slot, pid=machine.pid)
         self.happen(state_machine.Opening())
         try:
             answer = await machine.request(protocol.OpenSession(spec), self._around.settings.open_timeout_s)

@@ -21,7 +21,7 @@ import structlog
 from tomada.engine.port import Content, EngineRefused
 from tomada.errors import TomadaError
 from tomada.messages.store import MessageStore, Outgoing
-from tomada.postgres.pool import is_connection_lost
+from tomada.postgres.verdict import judge, words
 
 log = structlog.get_logger(__name__)
 
@@ -94,8 +94,8 @@ class Sender:
                 try:
                     for instance_id in await self._store.waiting_instances():
                         self.wake(instance_id)
-                except (OSError, TomadaError) as error:
-                    log.warning("sender.sweep_failed", error=str(error))
+                except Exception as error:  # noqa: BLE001 - whatever the database says, sending must not stop for good
+                    _say("sender.sweep_failed", error)
                 await asyncio.sleep(SWEEP_S)
         finally:
             lanes = list(self._lanes.values())
@@ -133,11 +133,8 @@ class Sender:
                 await self._drain(instance_id)
                 if instance_id not in self._woken:
                     return
-        except Exception as error:  # whatever it is, the sweep starts this lane again
-            if is_connection_lost(error):
-                log.warning("sender.database_away", instance=instance_id)
-            else:
-                log.exception("sender.lane_failed", instance=instance_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sweep starts this lane again
+            _say("sender.lane_failed", error, instance=instance_id)
         finally:
             del self._lanes[instance_id]
 
@@ -223,3 +220,11 @@ class Sender:
 
     def _pause_s(self, message: Outgoing) -> float:
         return message.delay_s if message.delay_s is not None else self._rng.uniform(*self._delay_range_s)
+
+
+def _say(event: str, error: Exception, **about: str) -> None:
+    """Trouble of the database passes and is a warning; the rest is a fault of ours, with its traceback."""
+    if judge(error).passes:
+        log.warning(event, why=words(error), **about)
+    else:
+        log.error(event, exc_info=error, **about)

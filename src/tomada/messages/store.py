@@ -188,7 +188,7 @@ where instance_id = $1 and state in ('queued', 'sending')
 # One that is being sent cannot be taken back any more, so it stays.
 _CANCEL = """
 update outgoing_message set state = 'cancelled', settled_ms = real_now_ms()
-where instance_id = $1 and state = 'queued' and ($3::text is null or zaap_id = $3)
+where instance_id = $1 and state = 'queued' and ($3::text is null or zaap_id = $3 or message_id = $3)
   and exists (select 1 from instance i where i.id = $1 and i.account_id = $2)
 returning zaap_id
 """
@@ -297,6 +297,6 @@ class MessageStore:
         """How many messages wait."""
         return int(await self._pool.fetchval(_COUNT, instance_id, account_id))
 
-    async def cancel(self, account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
-        """Remove one waiting message, or (None) all of them; returns the removed zaap ids."""
-        return [row["zaap_id"] for row in await self._pool.fetch(_CANCEL, instance_id, account_id, zaap_id)]
+    async def cancel(self, account_id: str, instance_id: str, either_id: str | None) -> list[str]:
+        """Remove one waiting message, by zaap id or message id, or (None) all of them; the removed zaap ids."""
+        return [row["zaap_id"] for row in await self._pool.fetch(_CANCEL, instance_id, account_id, either_id)]

@@ -1,4 +1,7 @@
-"""What can keep the embedded server from starting, in words that tell the operator what to do.
+"""What can keep a database from being used, in words that tell the operator what to do.
+
+    EmbeddedServerError        ProgramsMissing, DataDirectoryInUse, DataDirectoryUnusable, StartFailed
+    SchemaRefused              SchemaTooNew, SchemaDiffers, MigrationChanged
 
 These stop the program at start (`tomada serve` prints them); they never reach the wire.
 """
@@ -22,3 +25,19 @@ class DataDirectoryUnusable(EmbeddedServerError):
 
 class StartFailed(EmbeddedServerError):
     """PostgreSQL ended, or did not become ready in time; the end of its log is in the message."""
+
+
+class SchemaRefused(Exception):
+    """The tables of this database are not those that this program works on; the message says why and what to do."""
+
+
+class SchemaTooNew(SchemaRefused):
+    """The database was migrated by a newer Tomada; run that version, or restore a backup taken before the upgrade."""
+
+
+class SchemaDiffers(SchemaRefused):
+    """The database was made by other migrations than those that this program has under the same numbers."""
+
+
+class MigrationChanged(SchemaRefused):
+    """A migration of this program is not the one that was released under its name."""

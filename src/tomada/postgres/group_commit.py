@@ -12,9 +12,10 @@ Guarantees, and what each rests on:
 - **Durable when it returns.** The batch's COMMIT was answered.
 - **Order.** Rows of one statement are written in the order in which `execute` was called: one queue, one batch at a
   time. Statements do not wait for each other.
-- **One bad row harms nobody.** A batch that PostgreSQL refuses is rolled back and tried again in halves, and these in
-  halves, until the bad row is alone; its caller gets the error. A batch of n with one bad row costs about 2·log2(n)
-  transactions. Order is kept, since the halves run one after the other.
+- **One bad row harms nobody.** A batch that PostgreSQL refuses is rolled back and tried again in halves (batches.py)
+  until the bad row is alone; its caller gets the error.
+- **The server's own trouble is nobody's row** (verdict.py): read-only, no space, no privilege... is told to all callers
+  of the batch as `DatabaseUnavailable`, whose cause is what PostgreSQL said. A deadlock is tried again.
 - **The truth about lost connections.** A connection lost before COMMIT was sent: nothing was written, and the batch is
   tried again. Lost after that: nobody can know, so the batch is tried again only if the statement is declared
   idempotent, else its callers get `OutcomeUnknown`. `DatabaseUnavailable` means for certain that nothing was written.
@@ -38,7 +39,9 @@ import asyncpg
 import msgspec
 
 from tomada.errors import DatabaseUnavailable, OutcomeUnknown
-from tomada.postgres.pool import CONNECTION_LOST, Connection, Pool, is_connection_lost
+from tomada.postgres.batches import write_in_halves
+from tomada.postgres.pool import Connection, Pool
+from tomada.postgres.verdict import CONNECTION_LOST, Verdict, judge
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -165,45 +168,42 @@ class GroupCommit:
 
     async def _settle(self, statement: Statement, calls: Sequence[_Call]) -> None:
         """Gives every call its answer: all together if that works, else in halves."""
-        if not calls:
-            return
-        try:
-            rows = await self._write_surely(statement, calls)
-        except (DatabaseUnavailable, OutcomeUnknown) as error:
-            _fail(calls, error)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a row belongs to its caller
-            if len(calls) == 1:
-                _fail(calls, error)
-                return
-            middle = len(calls) // 2
-            await self._settle(statement, calls[:middle])
-            await self._settle(statement, calls[middle:])
-        else:
-            self.rows_written += len(calls)
+
+        async def write(part: Sequence[_Call]) -> Sequence[asyncpg.Record | None]:
+            return await self._write_surely(statement, part)
+
+        async for part, rows in write_in_halves(calls, write):
+            if isinstance(rows, Exception):
+                _fail(part, rows)
+                continue
+            self.rows_written += len(part)
             self.batches_written += 1
-            for call, row in zip(calls, rows, strict=True):
+            for call, row in zip(part, rows, strict=True):
                 if not call.answer.done():
                     call.answer.set_result(row)
 
     async def _write_surely(self, statement: Statement, calls: Sequence[_Call]) -> Sequence[asyncpg.Record | None]:
-        """Writes the batch, again if its connection was lost and nothing can have been written twice."""
+        """Writes the batch, again if it was undone, or its connection lost and nothing can be written twice by that."""
         maybe_written = False
+        last: Exception | None = None
         for _ in range(self._attempts_max):
             attempt = _Attempt()
             try:
                 async with self._pool.acquire() as connection:
                     return await attempt.write(connection, statement.sql, calls)
-            except DatabaseUnavailable:
-                break
             except Exception as error:
-                if not is_connection_lost(error):
+                last, verdict = error, judge(error)
+                if not verdict.is_of_the_server:
                     raise
-                maybe_written = maybe_written or attempt.maybe_committed
-                if isinstance(error, TimeoutError) or (attempt.maybe_committed and not statement.idempotent):
+                if verdict is Verdict.REFUSED:
                     break
+                if verdict is Verdict.LOST:
+                    maybe_written = maybe_written or attempt.maybe_committed
+                    if isinstance(error, TimeoutError) or (attempt.maybe_committed and not statement.idempotent):
+                        break
         if maybe_written:
-            raise OutcomeUnknown
-        raise DatabaseUnavailable
+            raise OutcomeUnknown from last
+        raise DatabaseUnavailable from last
 
 
 def _release(lane: _Lane, count: int) -> None:
@@ -216,4 +216,5 @@ def _fail(calls: Sequence[_Call], error: Exception) -> None:
     for call in calls:
         if not call.answer.done():
             own = type(error)() if isinstance(error, DatabaseUnavailable | OutcomeUnknown) else error
+            own.__cause__ = error.__cause__
             call.answer.set_exception(own)

@@ -2,7 +2,7 @@
 
 A migration is one file, `0002_what_it_adds.sql`: several statements, run in one transaction together with the note of
 its number, so that it is there wholly or not at all. There is no way back; to undo one, write the next. A file that was
-released never changes.
+released never changes, and a database made of other files is refused: `frozen.py`.
 
 Alembic does the bookkeeping (table `alembic_version`, the order of revisions), from revisions made of these files in
 memory. Importing it takes a second, so the version is read first and Alembic is imported only if the schema is behind.
@@ -16,8 +16,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import msgspec
 import structlog
+
+from tomada.postgres.errors import SchemaTooNew
+from tomada.postgres.frozen import CREATE, INSERT, Migration, check_database, check_files
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationStep
@@ -32,38 +34,21 @@ _VERSION_SQL = "select version_num from alembic_version"
 _SEARCHED_TABLE_SQL = "select to_regclass('alembic_version') is not null"
 
 
-class SchemaTooNewError(Exception):
-    """The database was migrated by a newer Tomada; run that version, or restore a backup taken before the upgrade."""
-
-
-class Migration(msgspec.Struct, frozen=True):
-    """One file: `revision` is its number (four digits), `name` the file's name, `sql` its text."""
-
-    revision: str
-    name: str
-    sql: str
-
-
 def load_migrations() -> list[Migration]:
-    """All migrations in order. Raises ValueError if two files have the same number."""
-    files = sorted(
-        (
-            file
-            for file in resources.files("tomada.postgres").joinpath("migrations").iterdir()
-            if file.name.endswith(".sql")
-        ),
-        key=lambda file: file.name,
-    )
+    """All migrations in order. Raises MigrationChanged; ValueError if two files have the same number."""
+    folder = resources.files("tomada.postgres").joinpath("migrations")
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     migrations = [Migration(file.name[:4], file.name, file.read_text(encoding="utf-8")) for file in files]
     if len({migration.revision for migration in migrations}) != len(migrations):
         raise ValueError(f"two migrations have the same number: {[migration.name for migration in migrations]}")
+    check_files(migrations, folder.joinpath("SHA256SUMS").read_text(encoding="utf-8"))
     return migrations
 
 
 async def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> int:
     """Runs what is missing, `migrations` (default: all files) in order; returns how many were run.
 
-    Raises `SchemaTooNewError` if the database knows a revision that is not among them.
+    Raises SchemaTooNew if the database is at a revision that is not among them, SchemaDiffers if it was made of others.
     """
     migrations = load_migrations() if migrations is None else migrations
     connection = await asyncpg.connect(dsn, timeout=60.0)
@@ -71,7 +56,9 @@ async def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> in
         version = await _version(connection)
         known = [migration.revision for migration in migrations]
         if version is not None and version not in known:
-            raise SchemaTooNewError(f"{SchemaTooNewError.__doc__} (its revision is {version})")
+            raise SchemaTooNew(f"{SchemaTooNew.__doc__} (its revision is {version})")
+        if version is not None:
+            await check_database(connection, migrations[: known.index(version) + 1], _LOCK_KEY)
         if not known or version == known[-1]:
             return 0
     finally:
@@ -107,18 +94,22 @@ def _migrate_locked(connection: "Connection", migrations: Sequence[Migration]) -
     from sqlalchemy import text
 
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    done: list[str] = []
+    done: list[Migration] = []
 
     def pending(heads: Any, _context: "MigrationContext") -> list["MigrationStep"]:
         head = heads[0] if heads else None
         revisions = [migration.revision for migration in migrations]
         first = revisions.index(head) + 1 if head is not None else 0
-        done.extend(revisions[first:])
+        done.extend(migrations[first:])
         return _steps(connection, migrations, first)
 
     context = MigrationContext.configure(connection, opts={"fn": pending})
     context.run_migrations()
-    _log.info("schema_migrated", revisions=done)
+    connection.execute(text(CREATE))
+    for migration in done:
+        row = {"revision": migration.revision, "name": migration.name, "checksum": migration.checksum}
+        connection.execute(text(INSERT), row)
+    _log.info("schema_migrated", revisions=[migration.revision for migration in done])
     return len(done)
 
 

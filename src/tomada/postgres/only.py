@@ -13,7 +13,7 @@ from time import monotonic
 import asyncpg
 
 from tomada.errors import TomadaError
-from tomada.postgres.pool import CONNECTION_LOST
+from tomada.postgres.verdict import CONNECTION_LOST
 
 PATIENCE_S = 5.0
 # A computer that vanished must not hold the place for the two hours that TCP waits by default. Half a minute at most.

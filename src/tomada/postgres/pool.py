@@ -3,9 +3,10 @@
 Decisions, each for a reason:
 
 - **A server that restarts is waited for.** The embedded server is back within a second, a failover takes some more. A
-  connection that must be opened meanwhile is tried again for `patience_s`; only then is it `DatabaseUnavailable`. A
-  statement that was running when its connection died is *not* repeated here: nobody knows what became of it. Repeat it
-  if it only reads, or see `group_commit.py`.
+  connection that must be opened meanwhile is tried again for `patience_s`; only then is it `DatabaseUnavailable`. One
+  that is refused (password, privilege, no such database) is that at once: it does not pass within seconds. A statement
+  that was running when its connection died is *not* repeated here: nobody knows what became of it. Repeat it if it only
+  reads, or see `group_commit.py`.
 - **No reset on release.** asyncpg's default asks the server to forget session state each time a connection goes back,
   which costs a third of the throughput of small statements. None of our code sets session state on pooled connections
   (no SET, LISTEN, advisory session lock or cursor outside of a transaction); a transaction left open is rolled back.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tomada.errors import DatabaseUnavailable
+from tomada.postgres.verdict import CONNECTION_LOST, judge
 
 if TYPE_CHECKING:  # generic in the stubs only
     from asyncpg.pool import PoolConnectionProxy
@@ -37,29 +39,7 @@ else:
 
 STATEMENT_TIMEOUT_S = 30.0
 
-CONNECTION_LOST: tuple[type[Exception], ...] = (
-    OSError,  # refused, reset, no socket; TimeoutError is one too: no answer in time
-    asyncpg.InterfaceError,  # "connection is closed", but also misuse: `is_connection_lost` tells them apart
-    asyncpg.InternalClientError,  # "another operation is in progress": the connection broke while it was asked
-    asyncpg.PostgresConnectionError,  # class 08
-    asyncpg.AdminShutdownError,  # 57P01: terminated, or the server shuts down
-    asyncpg.CrashShutdownError,  # 57P02: another process of the server crashed
-    asyncpg.CannotConnectNowError,  # 57P03: starting up or recovering
-    asyncpg.IdleInTransactionSessionTimeoutError,  # 25P03: we were frozen inside a transaction
-)
-_NOT_NOW: tuple[type[Exception], ...] = (*CONNECTION_LOST, asyncpg.TooManyConnectionsError)
-
-
-def is_connection_lost(error: BaseException) -> bool:
-    """Whether `error` says that the connection failed, and not the statement or its arguments."""
-    if isinstance(error, asyncpg.InterfaceError):
-        return type(error) is asyncpg.InterfaceError and "clos" in str(error)  # asyncpg has no class for "is closed"
-    return isinstance(error, CONNECTION_LOST)
-
-
-def is_rolled_back(error: BaseException) -> bool:
-    """Whether PostgreSQL undid the transaction for another one (deadlock, serialization): nothing was written."""
-    return isinstance(error, asyncpg.TransactionRollbackError)
+_AWAY: tuple[type[Exception], ...] = (*CONNECTION_LOST, asyncpg.TooManyConnectionsError)
 
 
 def rows_changed(status: str) -> int:
@@ -109,8 +89,10 @@ async def _open_patiently(patience_s: float, *arguments: Any, **options: Any) ->
     while True:
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*arguments, **options)
-        except _NOT_NOW as error:
-            if monotonic() + pause_s > deadline:
+        except Exception as error:
+            if not judge(error).passes:
+                raise
+            if not isinstance(error, _AWAY) or monotonic() + pause_s > deadline:
                 raise DatabaseUnavailable from error
             await asyncio.sleep(pause_s)
             pause_s = min(1.0, pause_s * 1.5)

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from tomada.accounts import audit, manage
 from tomada.accounts.model import INSTANCES_MAX_DEFAULT, Account, Rotated
+from tomada.errors import AccountNotFound
 from tomada.wire.openapi import operation
 from tomada.wire.operator_parts import ACTOR, parts_of
 from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_body
@@ -207,11 +208,13 @@ async def resume(request: AnyRequest, account_id: FromPath[str]) -> SuspendedVie
     return SuspendedView(account_id, None)
 
 
-@get(f"{_ACCOUNT}/audit", operation_class=operation(query=("after", "limit")))
+@get(f"{_ACCOUNT}/audit", operation_class=operation(query=("after", "limit"), fails=(404,)))
 async def audit_log(request: AnyRequest, account_id: FromPath[str]) -> list[AuditRow]:
     """The account's audit log after a number. Query: after, limit."""
     after = number_of(request, "after", 0, 1 << 53, smallest=0)
     rows = await audit.page(parts_of(request).pool, account_id, after, number_of(request, "limit", 100, 500))
+    if not rows and not await audit.is_kept(parts_of(request).pool, account_id):
+        raise AccountNotFound
     return [
         AuditRow(
             row.number,

@@ -23,7 +23,7 @@ from tomada.kit.sealing import Sealer
 from tomada.postgres.pool import Pool
 from tomada.wire.credentials import account_of, partner_guard
 from tomada.wire.openapi import operation
-from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_body
+from tomada.wire.reading import AnyRequest, number_of, read_body, read_optional_body, text_of
 
 _SECURITY = [{"partner": list[str]()}]
 _LAST = (1 << 53) - 1  # the largest number that every JSON reader keeps exact
@@ -79,7 +79,7 @@ class Tested(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def _text(request: AnyRequest, name: str) -> str | None:
-    return request.query_params.get(name, "").strip() or None
+    return text_of(request, name) or None
 
 
 class CallbackParts(NamedTuple):
@@ -104,11 +104,11 @@ def _parts(request: AnyRequest) -> CallbackParts:
 
 @get(
     f"{_INSTANCE}/events",
-    operation_class=operation(query=("type", "state", "sinceMs", "untilMs", "cursor", "limit")),
+    operation_class=operation(query=("type", "state", "sinceMs", "untilMs", "cursor", "limit"), fails=(404,)),
 )
 async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
     """Events, newest first. Query: type, state, sinceMs, untilMs, cursor, limit. An empty page may have a next."""
-    return await history.history(
+    page = await history.history(
         _parts(request).pool,
         account_of(request).id,
         instance_id,
@@ -119,18 +119,27 @@ async def events(request: AnyRequest, instance_id: FromPath[str]) -> EventPage:
         cursor=_text(request, "cursor"),
         limit=number_of(request, "limit", 100, history.PAGE_MAX),
     )
+    if not page.content:
+        await history.check_instance(_parts(request).pool, account_of(request).id, instance_id)
+    return page
 
 
-@get("/v1/events/{event_id:str}/attempts")
+@get("/v1/events/{event_id:str}/attempts", operation_class=operation(fails=(404,)))
 async def attempts(request: AnyRequest, event_id: FromPath[str]) -> list[AttemptView]:
     """Every request made for one event."""
-    return await history.attempts(_parts(request).pool, account_of(request).id, event_id)
+    made = await history.attempts(_parts(request).pool, account_of(request).id, event_id)
+    if not made:
+        await history.check_event(_parts(request).pool, account_of(request).id, event_id)
+    return made
 
 
-@get(f"{_INSTANCE}/urls")
+@get(f"{_INSTANCE}/urls", operation_class=operation(fails=(404,)))
 async def urls(request: AnyRequest, instance_id: FromPath[str]) -> list[LaneView]:
     """The URLs that events of the instance went to, with what waits and what is wrong."""
-    return await history.lanes(_parts(request).pool, account_of(request).id, instance_id)
+    known = await history.lanes(_parts(request).pool, account_of(request).id, instance_id)
+    if not known:
+        await history.check_instance(_parts(request).pool, account_of(request).id, instance_id)
+    return known
 
 
 @post(f"{_INSTANCE}/urls/enable", status_code=200, operation_class=operation(UrlBody, fails=(404,)))
@@ -161,19 +170,22 @@ async def dead_letters(request: AnyRequest) -> DeadLetterPage:
     )
 
 
-@delete(f"{_INSTANCE}/dead-letters", status_code=200, operation_class=operation(PurgeBody, required=False))
+@delete(
+    f"{_INSTANCE}/dead-letters", status_code=200, operation_class=operation(PurgeBody, required=False, fails=(404,))
+)
 async def purge(request: AnyRequest, instance_id: FromPath[str]) -> Purged:
     """Remove dead letters for good; the events stay in the history."""
     body = await read_optional_body(request, PurgeBody)
-    return Purged(
-        await replay.purge_dead_letters(
-            _parts(request).pool,
-            account_of(request).id,
-            instance_id,
-            before_ms=body.before_ms,
-            event_numbers=body.event_numbers,
-        )
+    removed = await replay.purge_dead_letters(
+        _parts(request).pool,
+        account_of(request).id,
+        instance_id,
+        before_ms=body.before_ms,
+        event_numbers=body.event_numbers,
     )
+    if not removed:
+        await history.check_instance(_parts(request).pool, account_of(request).id, instance_id)
+    return Purged(removed)
 
 
 @post(f"{_INSTANCE}/replays", status_code=202, operation_class=operation(ReplayBody, required=False, fails=(404,)))

@@ -26,13 +26,18 @@ async def partner_guard(connection: AnyConnection, _handler: BaseRouteHandler) -
         connection.state.account = await authenticate(ports.accounts, authorization, client_token)
 
 
-async def instance_guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
+ENDED_TOO = "ended_too"  # `opt` of a route that also serves an instance whose time is over
+
+
+async def instance_guard(connection: AnyConnection, handler: BaseRouteHandler) -> None:
     """Raises as instances.authorize unless the path and the Client-Token belong to a usable instance."""
     ports: Ports = connection.app.state.ports
     path: dict[str, str] = connection.path_params
     client_token = connection.headers.get("client-token")
     with ports.logins.guarding(peer_of(connection), path["instance_id"], path["token"], client_token=client_token):
-        found = await authorize(ports.instances, path["instance_id"], path["token"], client_token)
+        found = await authorize(
+            ports.instances, path["instance_id"], path["token"], client_token, ended_too=ENDED_TOO in handler.opt
+        )
     connection.state.instance = found.instance
     connection.state.messages_per_minute_max = found.messages_per_minute_max
 

@@ -3,7 +3,6 @@
 Whatever is not ours or the router's becomes a 500 without details; what happened goes to the log, never to the caller.
 """
 
-import asyncio
 import math
 from typing import Any
 
@@ -11,8 +10,16 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from tomada.errors import BadInput, NotFound, OutcomeUnknown, TomadaError, TooManyRequests, Unavailable
-from tomada.postgres.pool import is_connection_lost, is_rolled_back
+from tomada.errors import (
+    BadInput,
+    DatabaseUnavailable,
+    NotFound,
+    OutcomeUnknown,
+    TomadaError,
+    TooManyRequests,
+    Unavailable,
+)
+from tomada.postgres.verdict import Verdict, judge, words
 from tomada.wire.reading import AnyRequest
 
 log = structlog.get_logger(__name__)
@@ -49,7 +56,8 @@ def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
         words = {"error": "Method Not Allowed"}
         if _is_v1(request):
             words = {"error": "method_not_allowed", "message": words["error"], "hint": _HINT_METHOD}
-        return _failure(405, words, error.headers)
+        allowed = (error.headers or {}).get("allow", "")
+        return _failure(405, words, {"Allow": ", ".join(sorted(allowed.split(", ")))})
     if error.status_code >= 500:
         log.error("wire.router_failed", status=error.status_code, exc_info=error)
         return answer_ours(request, TomadaError())
@@ -60,19 +68,20 @@ def answer_http(request: AnyRequest, error: HTTPException) -> Failure:
 
 
 def answer_unknown(request: AnyRequest, error: Exception) -> Failure:
-    """Anything else: the database being away or in a tangle is 503, the rest a defect of ours.
+    """Anything else: what the database says about itself (postgres/verdict.py) is 503, the rest a defect of ours.
 
     A connection that is lost during COMMIT may have committed. Where it was lost is not known here, so whoever did not
     merely read is told to look first.
     """
-    if is_rolled_back(error):
-        log.warning("wire.rolled_back", error=type(error).__name__)
-        return answer_ours(request, Unavailable())
-    if is_connection_lost(error) or isinstance(error, asyncio.TimeoutError):
-        log.warning("wire.database_away", error=type(error).__name__)
+    verdict = judge(error)
+    if not verdict.passes:
+        log.error("wire.failed", exc_info=error)
+        return answer_ours(request, TomadaError())
+    say = log.error if verdict is Verdict.UNCLEAR else log.warning
+    say("wire.database_refused", verdict=verdict.value, error=type(error).__name__, why=words(error))
+    if verdict is Verdict.LOST:
         return answer_ours(request, Unavailable() if request.method in _READING else OutcomeUnknown())
-    log.error("wire.failed", exc_info=error)
-    return answer_ours(request, TomadaError())
+    return answer_ours(request, Unavailable() if verdict is Verdict.UNDONE else DatabaseUnavailable())
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {

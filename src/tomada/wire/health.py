@@ -22,10 +22,11 @@ async def health() -> dict[str, str]:
 
 @get("/ready", tags=["operation"])
 async def ready(request: AnyRequest) -> Response[dict[str, str]]:
-    """Requests can be served now; 503 if not."""
-    if await ports_of(request).ready():
+    """Requests can be served now: the database took a write a moment ago. Else 503 and why."""
+    trouble = ports_of(request).database_trouble()
+    if trouble is None:
         return Response({"status": "ready"})
-    return Response({"error": "not ready"}, status_code=503)
+    return Response({"error": "not ready", "reason": trouble}, status_code=503, headers={"Retry-After": "1"})
 
 
 HANDLERS: list[HTTPRouteHandler | Any] = [health, ready]

@@ -3,13 +3,16 @@
 They take no body and ignore whatever body comes. Those that act answer GET and POST, because clients send both.
 """
 
+import contextlib
 from typing import Any
 
 from litestar import get, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from tomada.wire.credentials import instance_of
+from tomada.errors import SubscriptionNeeded
+from tomada.instances.authorize import has_ended
+from tomada.wire.credentials import ENDED_TOO, instance_of
 from tomada.wire.openapi import operation
 from tomada.wire.phones import person_of
 from tomada.wire.qr_image import png_data_uri
@@ -65,10 +68,13 @@ async def phone_number(request: AnyRequest) -> Phone:
     return Phone(linked(await ports_of(request).sessions.status(instance_of(request).id)).phone)
 
 
-@route("/disconnect", http_method=["GET", "POST"], status_code=200, tags=_TAGS)
+@route("/disconnect", http_method=["GET", "POST"], status_code=200, tags=_TAGS, opt={ENDED_TOO: True})
 async def disconnect(request: AnyRequest) -> Done:
-    """Unlink from the phone. A new QR code is needed afterwards."""
-    await ports_of(request).sessions.logout(instance_of(request).id)
+    """Unlink from the phone. A new QR code is needed afterwards. An instance whose time is over is unlinked anyway."""
+    instance = instance_of(request)
+    if not has_ended(instance):
+        with contextlib.suppress(SubscriptionNeeded):  # it ended this moment
+            await ports_of(request).sessions.logout(instance.id)
     return Done()
 
 

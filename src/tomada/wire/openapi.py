@@ -139,11 +139,23 @@ def document_of(handlers: Sequence[ControllerRouterHandler], public_url: str | N
     made: dict[str, Any] = described.openapi_schema.to_schema()
     _, ours = msgspec.json.schema_components((*_bodies(described), Failed), ref_template=_REFERENCE)
     schemas = made["components"].get("schemas", {})
+    _any_of(made)
     for item in made["paths"].values():
         for each in item.values():
             if each.get("security"):
                 each["responses"] |= _failures(each["security"])
     return {**made, "components": {**made["components"], "schemas": {**schemas, **ours}}}
+
+
+def _any_of(schema: Any) -> None:
+    """`oneOf` becomes `anyOf`, in place: a whole number is also a number, and replies have fields to spare."""
+    if isinstance(schema, dict):
+        if "oneOf" in schema:
+            schema["anyOf"] = schema.pop("oneOf")
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            _any_of(part)
 
 
 def _failures(security: list[dict[str, Any]]) -> dict[str, Any]:

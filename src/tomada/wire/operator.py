@@ -7,11 +7,13 @@ from tomada.wire import account_calls
 from tomada.wire.operator_parts import operator_guard, parts_of
 from tomada.wire.reading import AnyRequest
 
+_TEXT = CONTENT_TYPE_LATEST.partition("; charset")[0]  # which Litestar adds
 
-@get("/metrics")
-async def metrics(request: AnyRequest) -> Response[bytes]:
+
+@get("/metrics", media_type=_TEXT)
+async def metrics(request: AnyRequest) -> Response[str]:
     """Prometheus metrics."""
-    return Response(generate_latest(parts_of(request).registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(parts_of(request).registry).decode(), media_type=_TEXT)
 
 
 router = Router(

@@ -5,13 +5,14 @@ Both stand behind partner_guard; none of them takes the account from anywhere el
 
 from litestar import Router, get, post
 
+from tomada.errors import BadInput
 from tomada.instances.listing import PAGE_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, list_page
 from tomada.instances.model import CALLBACK_FIELDS, NewInstance
 from tomada.wire.bodies import CreateBody
 from tomada.wire.creating import create_now, create_once
 from tomada.wire.credentials import account_of, partner_guard
 from tomada.wire.openapi import operation
-from tomada.wire.reading import AnyRequest, decode, number_of, ports_of, read_json
+from tomada.wire.reading import AnyRequest, decode, number_of, ports_of, read_json, text_of
 from tomada.wire.replies import Created, InstancePage, listed_of
 
 _SECURITY = [{"partner": list[str]()}]
@@ -58,8 +59,8 @@ async def list_instances(request: AnyRequest) -> InstancePage:
         account_of(request).id,
         page=number,
         page_size=size,
-        query=request.query_params.get("query", "").replace("\0", "").strip() or None,
-        is_device=_KINDS.get(request.query_params.get("middleware", "")),
+        query=text_of(request, "query").replace("\0", "").strip() or None,
+        is_device=_kind(text_of(request, "middleware")),
     )
     return InstancePage(
         total=page.total,
@@ -68,6 +69,12 @@ async def list_instances(request: AnyRequest) -> InstancePage:
         page=number,
         content=[listed_of(listed.instance, listed.token) for listed in page.content],
     )
+
+
+def _kind(middleware: str) -> bool | None:
+    if middleware and middleware not in _KINDS:
+        raise BadInput(f"middleware must be one of {', '.join(_KINDS)}")
+    return _KINDS.get(middleware)
 
 
 def _wanted(body: CreateBody) -> NewInstance:

@@ -1,6 +1,6 @@
 """What the wire needs of the rest of Tomada. The wire defines these; app.py gives it what fits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -69,7 +69,7 @@ class Queue(Protocol):
     async def count(self, account_id: str, instance_id: str) -> int:
         """How many wait."""
 
-    async def cancel(self, account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
+    async def cancel(self, account_id: str, instance_id: str, either_id: str | None) -> list[str]:
         """Remove one, or (None) all; returns the removed zaap ids."""
 
 
@@ -82,7 +82,7 @@ class WireSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the routes use. `ready` tells whether requests can be served now (GET /ready)."""
+    """Everything the routes use. `database_trouble` says why it takes no writes, if so (GET /ready)."""
 
     accounts: AccountStore
     instances: InstanceStore
@@ -95,5 +95,5 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     queue: Queue
     logins: FailedLogins
     rates: Buckets  # messages per minute, by account
-    ready: Callable[[], Awaitable[bool]]
+    database_trouble: Callable[[], str | None]
     settings: WireSettings = WireSettings()

@@ -175,6 +175,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if b"%00" in self.url:  # nothing of ours has that character, and PostgreSQL's text cannot hold it
             self._refusal = Refusal(400, "The character U+0000 is not allowed")
             raise self._refusal
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
+            self._refusal = Refusal(400, "The header Host must be there once")
+            raise self._refusal
         if len(self.pipeline) >= self._limits.pipelined_max:
             self._refusal = Refusal(429, "Too many requests without waiting for answers")
             raise self._refusal

@@ -108,7 +108,7 @@ async def clear(request: AnyRequest) -> dict[str, bool]:
 
 @delete("/queue/{zaap_id:str}", status_code=200, tags=_TAGS)
 async def remove(request: AnyRequest, zaap_id: FromPath[str]) -> dict[str, bool]:
-    """Remove one message; false if it does not wait (any more)."""
+    """Remove one message, by its zaapId or its messageId; false if it does not wait (any more)."""
     instance = instance_of(request)
     if len(zaap_id) > _ZAAP_ID_LENGTH_MAX or not zaap_id.isalnum():
         return {"value": False}

@@ -85,9 +85,17 @@ def decode(raw: bytes, kind: type[Body]) -> Body:
     return body
 
 
+def text_of(request: AnyRequest, name: str) -> str:
+    """A text of the query without blanks around it, empty if there is none. Raises BadInput if there are several."""
+    values = request.query_params.getall(name, [])
+    if len(values) > 1:
+        raise BadInput(f"{name} is given {len(values)} times")
+    return str(values[0]).strip() if values else ""
+
+
 def number_of(request: AnyRequest, name: str, default: int, largest: int, *, smallest: int = 1) -> int:
     """A number of the query, brought into smallest..largest. Raises BadInput for what is none."""
-    text = request.query_params.get(name, "").strip()
+    text = text_of(request, name)
     if not text:
         return default
     digits = text.removeprefix("-")
@@ -124,8 +132,11 @@ def _decode(raw: bytes, kind: type[Body]) -> Body:
     """As it is, or, if that fails, without the blanks: few bodies have any, so that most are read once."""
     try:
         return msgspec.json.decode(raw, type=kind, strict=False)
-    except msgspec.ValidationError:
-        given = msgspec.json.decode(raw)
+    except msgspec.ValidationError as error:
+        try:
+            given = msgspec.json.decode(raw)
+        except msgspec.ValidationError:  # a number out of range; this one does not know in which field
+            raise error from None
         filled = _without_blanks(given, kind)
         if filled == given:
             raise

@@ -22,7 +22,7 @@ def _settlement(lane: Lane) -> Settlement:
 async def _state(connection: Connection) -> dict[str, Any]:
     """All that settling writes; times as whether they are now, or far from it."""
     lane = await connection.fetchrow(
-        "select lease_epoch, done_position, last_position, failing_since_ms, last_error, disabled_ms,"
+        "select lease_epoch, unsettled, done_position, last_position, failing_since_ms, last_error, disabled_ms,"
         " abs(due_ms - real_now_ms()) < $1 as due_now, abs(not_before_ms - real_now_ms()) < $1 as free_now from lane",
         SLACK_MS,
     )

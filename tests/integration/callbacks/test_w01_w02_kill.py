@@ -31,7 +31,8 @@ from tests.receiver import Receiver
 from tomada.callbacks.dispatcher import BATCH_S
 from tomada.postgres.launcher import EmbeddedServer, embedded_server
 from tomada.postgres.migrate import migrate
-from tomada.postgres.pool import Pool, connect, is_connection_lost
+from tomada.postgres.pool import Pool, connect
+from tomada.postgres.verdict import Verdict, judge
 
 SECONDS, EVENTS, PAUSE_MIN, PAUSE_MAX = (float(text) for text in os.environ.get("KILL_TEST", "12 2000 0.5 2").split())
 LEASE_S = 15.0 if PAUSE_MAX > 10 else 2.0
@@ -173,6 +174,6 @@ async def _empty(pool: Pool) -> bool:
     try:
         return bool(await pool.fetchval("select not exists (select from callback)"))
     except Exception as error:
-        if is_connection_lost(error):
+        if judge(error) is Verdict.LOST:
             return False
         raise

@@ -45,11 +45,6 @@ class Network:
         """End all standing faults."""
         await self.call("DELETE", "faults")
 
-    async def connects_ms(self) -> list[int]:
-        """When clients connected, epoch milliseconds."""
-        times: list[int] = (await self.call("GET", "faults"))["connects"]["timesMs"]
-        return times
-
 
 class Relay:
     """A way to a proxy that can be made to accept and stay silent, like a network that neither answers nor refuses."""

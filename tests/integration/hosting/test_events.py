@@ -263,40 +263,23 @@ async def test_what_cannot_be_quarantined_now_waits(hosting: Hosting, monkeypatc
     assert await quarantined(hosting.pool) == [("a", "NotUnderstood", event)]
 
 
-async def test_an_event_too_long_for_a_line_lies_in_a_file_until_it_is_committed(
-    hosting: Hosting, tmp_path: Path
-) -> None:
-    """The host reads it from there and removes it."""
+async def test_an_event_too_long_for_a_line_comes_in_a_file(hosting: Hosting, tmp_path: Path) -> None:
+    """The host takes it in and removes the file at once: the next machine of that slot would remove it anyway."""
     await hosting.instance("a", "connected")
     await hosting.host.start()
     await hosting.connected("a")
     spilt = tmp_path / "spilt"
     spilt.write_bytes(b"\x0a\x02hi")
+    hosting.events.gate.clear()
 
     await hosting.tell("a", {**MESSAGE, "file": str(spilt)})
+    await until(lambda: not spilt.exists())
+    assert hosting.waiting() == 1
+    hosting.events.gate.set()
 
     await until(lambda: hosting.waiting() == 0)
     [content] = [event.content for _, event, _ in hosting.events.all if isinstance(event, port.MessageReceived)]
     assert content == port.TextReceived("hi")
-    assert not spilt.exists()
-
-
-async def test_a_file_that_went_with_its_machine_holds_up_nobody(hosting: Hosting, tmp_path: Path) -> None:
-    """Regression: a machine removes what its predecessor left there; the event before waited for that file for ever."""
-    await hosting.instance("a", "connected")
-    await hosting.host.start()
-    await hosting.connected("a")
-    hosting.events.gate.clear()
-    await hosting.order("a", "!tell 1")
-    await hosting.tell("a", {**MESSAGE, "file": str(tmp_path / "gone")})
-    await until(lambda: hosting.host.figures().events_waiting == 2)
-    os.kill(hosting.pid_of("a"), signal.SIGKILL)
-    hosting.events.gate.set()
-
-    await until(lambda: len(hosting.asked("open_session", "a")) == 2)
-    await hosting.connected("a")
-    await until(lambda: hosting.waiting() == 0)
-    assert await quarantined(hosting.pool) == []
 
 
 async def test_a_machine_is_not_read_while_too_many_of_its_events_wait(

@@ -10,6 +10,7 @@ import pytest
 from tomada.kit import machine_program, protobufs
 
 PINNED = "v0.0.0-20260921121126-35ae40906e74"
+GO_MOD = Path(__file__).parents[3] / "machine" / "go.mod"
 PROGRAMS = [machine_program.locate(os.environ), machine_program.locate_sandbox(os.environ)]
 
 
@@ -19,7 +20,7 @@ def test_both_programs_say_hello(program: Path) -> None:
     hello = machine_program.greet(program)
 
     assert hello.engine == f"whatsmeow {PINNED}"
-    assert f"go.mau.fi/whatsmeow {PINNED}\n" in Path("machine/go.mod").read_text("utf-8")
+    assert f"go.mau.fi/whatsmeow {PINNED}\n" in GO_MOD.read_text("utf-8")
 
 
 def test_the_production_program_cannot_be_led_to_another_network() -> None:

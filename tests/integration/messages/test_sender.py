@@ -404,7 +404,7 @@ async def test_what_was_removed_behind_a_message_under_way_is_not_sent(queue: Qu
     third = await queue.accept("three")
     assert (await queue.machine.next())[0] == first.zaap_id
 
-    assert await queue.store.cancel(ACCOUNT, INSTANCE, second.zaap_id) == [second.zaap_id]
+    assert await queue.store.cancel(ACCOUNT, INSTANCE, second.message_id) == [second.zaap_id]
     await queue.tell_sent(first.zaap_id)
 
     assert (await queue.machine.next())[0] == third.zaap_id

@@ -7,8 +7,10 @@ import sys
 import asyncpg
 import pytest
 
+from tomada.postgres.errors import SchemaTooNew
+from tomada.postgres.frozen import Migration
 from tomada.postgres.launcher import EmbeddedServer
-from tomada.postgres.migrate import Migration, SchemaTooNewError, load_migrations, migrate
+from tomada.postgres.migrate import load_migrations, migrate
 
 _FIRST = Migration("0001", "0001_first.sql", "create table a (x int); insert into a values (1); -- two statements")
 _SECOND = Migration("0002", "0002_second.sql", "create function f() returns int language sql as $$ select 7; $$;")
@@ -65,7 +67,7 @@ async def test_programs_that_start_at_once_take_turns(empty: str) -> None:
 async def test_a_newer_database_is_refused(empty: str) -> None:
     """A program that does not know the database's revision says so instead of working on it."""
     await migrate(empty, [_FIRST, _SECOND])
-    with pytest.raises(SchemaTooNewError, match="0002"):
+    with pytest.raises(SchemaTooNew, match="0002"):
         await migrate(empty, [_FIRST])
 
 

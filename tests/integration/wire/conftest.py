@@ -73,9 +73,6 @@ async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIter
     sessions, messages = StubSessions(), StubMessages()
     committer = GroupCommit(pool)
 
-    async def ready() -> bool:
-        return await pool.fetchval("select true") is True
-
     ports = Ports(
         accounts=AccountStore(pool),
         instances=InstanceStore(pool),
@@ -88,7 +85,7 @@ async def running(postgres: EmbeddedServer, migrated_template: str) -> AsyncIter
         queue=messages,
         logins=FailedLogins(SystemClock(), 0),
         rates=Buckets(SystemClock()),
-        ready=ready,
+        database_trouble=lambda: None,
         settings=WireSettings(body_bytes_max=BODY_BYTES_MAX),
     )
     async with serving(AccessLog(with_head(build_app(ports)), SystemClock()), "127.0.0.1", 0) as url:

@@ -113,9 +113,10 @@ class StubMessages:
         """Of this instance."""
         return sum(owner == instance_id for owner, _ in self.rows)
 
-    async def cancel(self, _account_id: str, instance_id: str, zaap_id: str | None) -> list[str]:
+    async def cancel(self, _account_id: str, instance_id: str, either_id: str | None) -> list[str]:
         """Drop them."""
-        gone = [row for owner, row in self.rows if owner == instance_id and zaap_id in (None, row.zaap_id)]
+        mine = [row for owner, row in self.rows if owner == instance_id]
+        gone = [row for row in mine if either_id in (None, row.zaap_id, row.message_id)]
         self.rows = [(owner, row) for owner, row in self.rows if row not in gone]
         return [row.zaap_id for row in gone]
 

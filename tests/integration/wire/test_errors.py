@@ -64,6 +64,46 @@ async def test_wrong_method(wire: Wire) -> None:
         _is_flat(answer)
 
 
+async def test_options_and_405_name_the_same_methods(wire: Wire) -> None:
+    """All that a path has, in whatever order its routes were registered."""
+    path = await wire.instance(await wire.account())
+    for route, methods in (
+        (f"{path}/queue", "DELETE, GET, OPTIONS, POST"),
+        (f"{path}/status", "GET, OPTIONS"),
+        (f"{path}/disconnect", "GET, OPTIONS, POST"),
+    ):
+        options = await wire.client().call("OPTIONS", route)
+        refused = await wire.client().call("PATCH", route)
+        assert (options.status, options.headers["allow"]) == (204, methods)
+        assert (refused.status, refused.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize(
+    "query", ["middleware=xx", "page=2&page=3", "query=a&query=b", "middleware=web&middleware=web"]
+)
+async def test_queries_that_mean_nothing(wire: Wire, query: str) -> None:
+    """Not taken silently for something else; the words name what is wrong."""
+    answer = await wire.partner(await wire.account()).call("GET", f"/instances?{query}")
+    assert answer.status == 400
+    assert query.split("=", maxsplit=1)[0] in answer.json()["error"]
+    _is_flat(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"phone": "5511", "message": "x", "delayMessage": 1e400}', "delayMessage"),
+        (b'{"phone": "5511", "message": 1e400}', "message"),
+        (b'{"phone": "5511", "message": "x", "mentioned": ["1", 1e999]}', "mentioned"),
+    ],
+)
+async def test_a_number_out_of_range_names_its_field(wire: Wire, body: bytes, field: str) -> None:
+    """JSON has such numbers, we do not."""
+    path = await wire.instance(await wire.account())
+    answer = await wire.client().call("POST", f"{path}/send-text", body=body, headers=JSON)
+    assert (answer.status, answer.json()["error"].startswith(field)) == (400, True), answer.body
+
+
 @pytest.mark.parametrize("host", ["x:99999", "x:port", "[::1", ""])
 async def test_host_that_is_none(wire: Wire, host: str) -> None:
     """What the header Host says, be it nonsense, does not change an error."""

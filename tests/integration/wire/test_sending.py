@@ -213,6 +213,7 @@ async def test_queue(wire: Wire) -> None:
     assert state is None
     assert (await client.call("DELETE", f"{path}/queue/{sent[1]['zaapId']}")).json() == {"value": True}
     assert (await client.call("DELETE", f"{path}/queue/{sent[1]['zaapId']}")).json() == {"value": False}
+    assert (await client.call("DELETE", f"{path}/queue/{sent[2]['messageId']}")).json() == {"value": True}
     assert (await client.call("DELETE", f"{path}/queue/%01x")).json() == {"value": False}
     assert (await client.call("DELETE", f"{path}/queue")).status == 200
     assert (await client.call("GET", f"{path}/queue/count")).json() == {"count": 0}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data.blocked import BLOCKED_ADDRESSES, BLOCKED_URLS, METADATA_V6
 
-from tomada.kit.addresses import AddressRefused, AddressRules, check_url, destination, refusal
+from tomada.kit.addresses import AddressRefused, AddressRules, check_url, destination, parsed, refusal
 
 CLOSED = AddressRules()
 HTTP = AddressRules(allow_http=True)
@@ -116,3 +116,30 @@ def test_the_destination_is_host_and_port() -> None:
     assert destination("https://Hooks.Example.COM./a?b") == "hooks.example.com:443"
     assert destination("http://x.example") == "x.example:80"
     assert destination("https://u:p@x.example:8443/") == "x.example:8443"
+
+
+@pytest.mark.parametrize("letter", ["\u200d", "\xad", "\u034f", "\u2060", "\u2048"])
+def test_a_name_that_cannot_be_called_cannot_be_saved(letter: str) -> None:
+    """One version of IDNA judges at saving and at calling: a second one saved names that no call could ever reach."""
+    with pytest.raises(AddressRefused):
+        check_url(f"https://a{letter}b.example.com/", CLOSED)
+
+
+@given(st.text(min_size=1, max_size=12))
+def test_what_can_be_saved_can_be_called(label: str) -> None:
+    """Its name is ASCII, and one that the resolver and TLS take."""
+    url = f"https://{label}.example.com/"
+    try:
+        check_url(url, CLOSED)
+    except AddressRefused:
+        return
+    name = parsed(url).raw_host
+    assert name is not None
+    assert name.isascii()
+    assert name.encode("idna")
+
+
+def test_sharp_s_is_one_name() -> None:
+    """IDNA 2003 called it ss, which is another name with another owner."""
+    check_url("https://fa\u00df.example.com/", CLOSED)
+    assert parsed("https://fa\u00df.example.com/").raw_host == "xn--fa-hia.example.com"

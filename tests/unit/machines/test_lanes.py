@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - seeded
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from tomada.errors import DatabaseUnavailable
 from tomada.machines import lanes as lanes_module
@@ -56,14 +58,26 @@ async def test_order_within_an_instance_and_none_across() -> None:
     assert log.entries[3:] == ["done a1", "run a2", "done a2"]
 
 
-async def test_a_database_that_is_away_is_waited_for_however_long() -> None:
-    """More failures than TRIES_MAX, if they say that the database is away: nothing is skipped or done early."""
+_REFUSALS = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DiskFullError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.UndefinedTableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InternalServerError,
+)
+
+
+@pytest.mark.parametrize("errors", [(DatabaseUnavailable, ConnectionResetError), _REFUSALS])
+async def test_a_database_that_is_away_or_refuses_is_waited_for(errors: tuple[type[Exception], ...]) -> None:
+    """More failures than TRIES_MAX, if they are the database's: nothing is skipped or done early."""
     lanes, log, left = Lanes(Random(1)), Log(), [TRIES_MAX * 6]
 
     async def away() -> None:
         if left[0] > 0:
             left[0] -= 1
-            raise DatabaseUnavailable if left[0] % 2 else ConnectionResetError
+            raise errors[left[0] % len(errors)]("x")
 
     lanes.add("a", log.work("a1", away))
     lanes.add("a", log.work("a2"))
@@ -85,6 +99,93 @@ async def test_poison_is_put_aside_and_the_lane_goes_on() -> None:
 
     assert log.entries == ["run a1"] * TRIES_MAX + ["aside a1 KeyError", "done a1", "run a2", "done a2"]
     assert lanes.put_aside_total == 1
+
+
+async def others(lanes: Lanes, log: Log, kind: str, stop: asyncio.Event) -> None:
+    """Work of this kind for other instances, done all the time."""
+    number = 0
+    while not stop.is_set():
+        number += 1
+        lanes.add(f"other {number % 5}", log.work(f"{kind} {number}"))
+        await asyncio.sleep(0.001)
+
+
+async def until_tried(log: Log, name: str, times: int) -> None:
+    """Wait until this work was tried so often."""
+    async with asyncio.timeout(10):
+        while log.entries.count(f"run {name}") < times:
+            await asyncio.sleep(0.001)
+
+
+async def test_unclear_trouble_of_one_while_others_go_on_is_its_own() -> None:
+    """A trigger that refuses one event says nothing of whose fault it is; that others like it are committed does."""
+    lanes, log, stop = Lanes(Random(1)), Log(), asyncio.Event()
+
+    async def broken() -> None:
+        raise asyncpg.RaiseError("x")
+
+    busy = asyncio.create_task(others(lanes, log, "received", stop))
+    lanes.add("a", log.work("received a1", broken))
+    with capture_logs() as lines:
+        await asyncio.wait_for(lanes.idle("a"), 10)
+    stop.set()
+    await busy
+
+    assert [entry for entry in log.entries if entry.startswith("aside")] == ["aside received a1 RaiseError"]
+    assert log.entries.count("run received a1") >= TRIES_MAX
+    (told,) = [line for line in lines if line["event"] == "lane.put_aside"]
+    assert (told["log_level"], told["instance"], told["work"]) == ("error", "a", "received a1")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.RaiseError, "row"),  # others go on, but they do not what this one does
+        (asyncpg.InsufficientPrivilegeError, "received"),  # the server's state: it never counts
+        (asyncpg.DiskFullError, "received"),  # small rows may still find room
+    ],
+)
+async def test_what_may_be_the_databases_is_not_put_aside_but_told(error: type[Exception], kind: str) -> None:
+    """It waits, counts as stuck, and if others of its kind go on the log names it as an error."""
+    lanes, log, stop, healed = Lanes(Random(1)), Log(), asyncio.Event(), asyncio.Event()
+
+    async def refused() -> None:
+        if not healed.is_set():
+            raise error("x")
+
+    with capture_logs() as lines:
+        busy = asyncio.create_task(others(lanes, log, kind, stop))
+        lanes.add("a", log.work("received a1", refused))
+        await until_tried(log, "received a1", TRIES_MAX * 4)
+        stuck = lanes.stuck
+        healed.set()
+        await asyncio.wait_for(lanes.idle("a"), 10)
+        stop.set()
+        await busy
+
+    assert not [entry for entry in log.entries if entry.startswith("aside")]
+    assert (stuck, lanes.stuck, lanes.put_aside_total) == (1, 0, 0)
+    errors = [line for line in lines if line["event"] == "lane.retry" and line["log_level"] == "error"]
+    assert bool(errors) == (kind == "received")
+    assert all(line["work"] == "received a1" for line in errors)
+
+
+async def test_a_refusal_is_told_until_something_is_done_again() -> None:
+    """/ready shows it; the words are fixed ones."""
+    lanes, log, healed = Lanes(Random(1)), Log(), asyncio.Event()
+
+    async def refused() -> None:
+        if not healed.is_set():
+            raise asyncpg.DiskFullError("secret")
+
+    lanes.add("a", log.work("received a1", refused))
+    await until_tried(log, "received a1", 2)
+    told = lanes.refusal
+    healed.set()
+    await asyncio.wait_for(lanes.idle("a"), 10)
+
+    assert told == "the database's disk is full (SQLSTATE 53100)"
+    assert lanes.refusal is None
 
 
 async def test_what_cannot_be_put_aside_stays() -> None:

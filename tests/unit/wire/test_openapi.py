@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Litestar
 
@@ -107,3 +108,21 @@ def test_every_query_is_described(document: dict[str, Any]) -> None:
             told = operation["description"].partition("Query: ")[2].partition(".")[0].split(", ")
             names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
             assert not told[0] or [name.split(" ")[0] for name in told] == names, path
+
+
+def test_valid_answers_validate(document: dict[str, Any]) -> None:
+    """Whatever fits one of several schemas is valid: a whole number is a number, and `Sent` has fields to spare."""
+    text = msgspec.json.encode(document).decode()
+    sent = document["paths"]["/instances/{instance_id}/token/{token}/send-text"]["post"]["responses"]["200"]
+    delay = document["components"]["schemas"]["Item"]["properties"]["DelayMessage"]
+
+    assert "oneOf" not in text
+    assert len(sent["content"]["application/json"]["schema"]["anyOf"]) == 2
+    assert [kind["type"] for kind in delay["anyOf"]] == ["integer", "number"]
+
+
+def test_metrics_are_text(document: dict[str, Any]) -> None:
+    """And not JSON."""
+    content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+
+    assert [kind.partition(";")[0] for kind in content] == ["text/plain"]

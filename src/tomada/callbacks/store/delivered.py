@@ -33,6 +33,7 @@ with ours as materialized (
 )
 update lane set
     lease_epoch = lane.lease_epoch + 1,
+    unsettled = 0,
     due_ms = least(
         ours.again_in_ms + real_now_ms(),
         case when lane.last_position > ours.seen then real_now_ms() end,
@@ -49,6 +50,8 @@ returning lane.id, coalesce(lane.due_ms <= real_now_ms(), false) as due
 
 def is_delivered(settlement: Settlement) -> bool:
     """Whether `settle_delivered` may be used."""
+    if settlement.interrupted:
+        return False
     return settlement.disable is None and bool(settlement.outcomes) and all(map(_is_plain, settlement.outcomes))
 
 

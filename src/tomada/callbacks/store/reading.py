@@ -103,6 +103,22 @@ where i.id = $2 and i.account_id = $1 and (i.state <> 'deleted' or i.token_seale
 """
 
 
+_IS_INSTANCE = "select exists (select from instance where account_id = $1 and id = $2)"
+_IS_EVENT = "select exists (select from event where account_id = $1 and id = $2)"
+
+
+async def is_instance(connection: Connection, account_id: str, instance_id: str) -> bool:
+    """Whether the account has or had such an instance: its history may outlive it."""
+    found: bool = await connection.fetchval(_IS_INSTANCE, account_id, instance_id)
+    return found
+
+
+async def is_event(connection: Connection, account_id: str, event_id: str) -> bool:
+    """Whether the account has such an event."""
+    found: bool = await connection.fetchval(_IS_EVENT, account_id, event_id)
+    return found
+
+
 async def events(
     connection: Connection,
     account_id: str,

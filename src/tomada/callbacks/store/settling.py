@@ -55,6 +55,7 @@ on conflict do nothing
 _UPDATE_LANES = """
 update lane set
     lease_epoch = lane.lease_epoch + 1,
+    unsettled = t.interrupted::int,
     due_ms = least(
         t.again_in_ms + real_now_ms(),
         case when lane.last_position > t.seen then real_now_ms() + t.not_before_ms end,
@@ -67,7 +68,8 @@ update lane set
         else coalesce(lane.failing_since_ms, t.failed_at_ms) end,
     last_error = case when t.succeeded and not t.failing then null else coalesce(t.error, lane.last_error) end
 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bool[], $7::bigint[], $8::text[],
-    $9::bigint[]) as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error, done)
+    $9::bigint[], $10::bool[])
+    as t(id, again_in_ms, seen, not_before_ms, succeeded, failing, failed_at_ms, error, done, interrupted)
 where lane.id = t.id
 returning coalesce(lane.due_ms <= real_now_ms(), false) as due
 """
@@ -211,7 +213,7 @@ def attempt_columns(pairs: Sequence[tuple[Lane, Delivered | Failed]]) -> list[li
 
 def _lane_columns(settlements: list[Settlement]) -> list[list[Any]]:
     """One row per lane: when next, and whether it succeeded or is failing now."""
-    columns: list[list[Any]] = [[] for _ in range(9)]
+    columns: list[list[Any]] = [[] for _ in range(10)]
     for s in settlements:
         last = s.outcomes[-1] if s.outcomes else None
         failure: Attempt | None = last.attempt if isinstance(last, Failed) else None
@@ -225,6 +227,7 @@ def _lane_columns(settlements: list[Settlement]) -> list[list[Any]]:
             failure.at_ms if failure else None,
             failure.error if failure else None,
             _done(s),
+            s.interrupted,
         )
         for column, value in zip(columns, row, strict=True):
             column.append(value)

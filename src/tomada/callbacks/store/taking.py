@@ -3,9 +3,15 @@
 The fence: a lane is taken with `lease_epoch + 1`; renewing and settling name that epoch and change nothing if another
 dispatcher has taken the lane since.
 
+An attempt is counted before it is made: taking a lane notes up to which position its holder may send, and settling it
+takes the note back. What is taken again with the note still there may have been sent by a holder that died, as often as
+there were such leases, and its attempts are counted so (`tomada-attempt`). That may count what was not sent after all;
+it never calls a repeat the first.
+
 Taking does not wait for the disk, which settling does: of a lease that a crash of the database takes back, nothing is
-lost but the lease. The lane is due again, and what its holder had not settled is sent again, as after any crash; two
-holders under one epoch can repeat an event, and only the first one's result is written.
+lost but the lease, and the note for what was sent within some tenths of a second. The lane is due again, and what its
+holder had not settled is sent again, as after any crash; two holders under one epoch can repeat an event, and only the
+first one's result is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +47,14 @@ with now as materialized (
     where r.in_destination <= coalesce(d.room, $8) and r.in_account <= coalesce(a.room, $9)
     order by r.in_account, r.due_ms limit $1
 ), locked as (
-    select id from lane where id in (select id from chosen) and due_ms <= (select ms from now) for update skip locked
+    select id, unsettled, offered_position from lane
+    where id in (select id from chosen) and due_ms <= (select ms from now) for update skip locked
 ), taken as (
-    update lane set lease_epoch = lease_epoch + 1, due_ms = now.ms + $10, not_before_ms = now.ms + $10
-    from locked, now where lane.id = locked.id returning lane.*
+    update lane set lease_epoch = lease_epoch + 1, due_ms = now.ms + $10, not_before_ms = now.ms + $10,
+        unsettled = lane.unsettled + 1,
+        offered_position = greatest(lane.offered_position, least(lane.last_position, lane.done_position + $11))
+    from locked, now where lane.id = locked.id
+    returning lane.*, locked.unsettled as repeats, locked.offered_position as repeated
 ), described as materialized (
     select t.*, now.ms as now_ms, chosen.last_position as seen, chosen.last_position > t.done_position + $11 as more,
         i.token_sealed, account.signing_secret_sealed,
@@ -62,7 +72,7 @@ select t.id, t.lease_epoch, t.instance_id, t.account_id, t.url, t.destination, t
     coalesce(sum(octet_length(e.payload)) over but_last, 0) >= $12 as later,
     w.position, e.id as event_id, w.event_number,
     case when coalesce(sum(octet_length(e.payload)) over but_last, 0) < $12 then e.payload end as payload,
-    e.created_ms, w.attempts,
+    e.created_ms, w.attempts + case when w.position <= t.repeated then t.repeats else 0 end as attempts,
     coalesce(t.now_ms - w.failing_since_ms, 0) as failing_for_ms, w.aside_due_ms is not null as aside, w.replay
 from described t
 left join lateral (
