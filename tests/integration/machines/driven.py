@@ -30,7 +30,6 @@ from tomada.machines.protocol import (
     OpenSession,
     Outgoing,
     Ready,
-    Request,
     Send,
     Spec,
 )
