@@ -12,6 +12,8 @@ import (
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
+
+	"tomada/machine/internal/store"
 )
 
 // arguments are those of all commands; each reads its own.
@@ -142,6 +144,8 @@ var commands = map[string]func(c *client, ctx context.Context, with arguments) (
 
 // send gives the message's id.
 func (c *client) send(ctx context.Context, to types.JID, message *waE2E.Message) (any, error) {
+	ctx, end := store.ForSend(ctx)
+	defer end()
 	sent, err := c.SendMessage(ctx, to, message)
 	return sent.ID, err
 }

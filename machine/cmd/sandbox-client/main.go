@@ -1,8 +1,8 @@
 // Command sandbox-client is a WhatsApp client for the sandbox's own tests (tests/integration/sandbox). It is no part of
 // the product and is not shipped.
 //
-// It is whatsmeow as it comes, with its own reconnects and acknowledgements, so that the simulated network is measured
-// by something else than our machine, and by more of WhatsApp than the product uses. Of ours it has the session store.
+// It is whatsmeow with its own reconnects and acknowledgements, so that the simulated network is measured by something
+// else than our machine, and by more of WhatsApp than the product uses. Of ours it has the session store.
 //
 // It speaks lines of JSON. A command is {"id": n, "do": name, "with": {...}} (commands.go); its answer {"id": n, "ok":
 // value} or {"id": n, "error": text}; an event {"event": name, ...}. Commands run side by side. The end of the input
@@ -72,6 +72,7 @@ func run(ctx context.Context, network *program.Network, name string, in io.Reade
 		Client: whatsmeow.NewClient(device, waLog.Stdout("client", "INFO", false)),
 		name:   name, sessions: sessions, out: json.NewEncoder(out), messages: map[string]*events.Message{},
 	}
+	c.EnableDecryptedEventBuffer = true // so that sends and decryptions take turns in the store
 	c.lead(network)
 	c.AddEventHandler(c.tell)
 	if err := c.Connect(); err != nil {

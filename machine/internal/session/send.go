@@ -206,7 +206,9 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	if nodes := nodesOf(message.Nodes); len(nodes) > 0 {
 		extra.AdditionalNodes = &nodes
 	}
+	sending, end := store.ForSend(sending)
 	response, err := s.client.SendMessage(sending, to, content, extra)
+	end()
 	switch {
 	case err != nil && fault.Load() != nil && errors.Is(err, *fault.Load()): // not the message's fault: it goes again
 		return failed(message, protocol.Errorf(protocol.Retry, "the session store failed"))

@@ -88,13 +88,18 @@ func (d *durablePreKeys) GenOnePreKey(ctx context.Context) (made *keys.PreKey, e
 	return made, err
 }
 
-// eventBuffer marks the contexts of decryptions, and sweeps less often.
+// eventBuffer marks the contexts of decryptions, has them take their turn, and sweeps less often.
 type eventBuffer struct {
 	store.EventBuffer
+	ratchets  ratchets
 	clearedMs atomic.Int64
 }
 
 func (e *eventBuffer) DoDecryptionTxn(ctx context.Context, decrypt func(context.Context) error) error {
+	if err := e.ratchets.take(ctx); err != nil {
+		return err
+	}
+	defer e.ratchets.release()
 	return e.EventBuffer.DoDecryptionTxn(context.WithValue(ctx, decryptingKey{}, true), decrypt)
 }
 

@@ -10,6 +10,7 @@
 //     a send, keys that are uploaded.
 //     What is received need not be: its commit precedes the host's commit of the event in one log, and only that lets
 //     WhatsApp be answered.
+//   - a send and a decryption do not change one ratchet at the same moment (ratchets.go).
 //
 // One pool for the life of the process, of a few connections: reconnects, QR rounds and failures open none.
 package store
@@ -142,10 +143,11 @@ func (s *Store) NewDevice(key string) *store.Device {
 func (s *Store) adopt(device *store.Device, key string) {
 	device.Container = &owner{store: s, key: key}
 	device.LIDs = newLids(s.db, key)
-	device.Sessions = durableSessions{device.Sessions, s.db}
+	turns := newRatchets()
+	device.Sessions = turningSessions{durableSessions{device.Sessions, s.db}, turns}
 	device.SenderKeys = durableSenderKeys{device.SenderKeys, s.db}
 	device.PreKeys = &durablePreKeys{PreKeyStore: device.PreKeys, db: s.db}
-	device.EventBuffer = &eventBuffer{EventBuffer: device.EventBuffer}
+	device.EventBuffer = &eventBuffer{EventBuffer: device.EventBuffer, ratchets: turns}
 	device.MsgSecrets = secrets{device.MsgSecrets, device.LIDs}
 	device.PrivacyTokens = tokens{device.PrivacyTokens, device.LIDs}
 }

@@ -86,7 +86,7 @@ async def test_what_was_acknowledged_survives_kills_under_traffic(folder: Path, 
     """Three kills while texts go both ways: each acknowledged one arrives, on the phone only once.
 
     The engine may report one twice, under one id: a sender that got no answer sends again. In and out are two chats,
-    because the engine spoils its own keys when it sends to and receives from one device at the same moment.
+    because what the engine sends again after a retry takes no turn with what it receives (docs/sandbox.md).
     """
     sandbox = await start_sandbox(folder / "network")
     for number in ("15551110003", "15551110004", "15551110005"):
