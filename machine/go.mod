@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0
-	go.mau.fi/libsignal v0.2.2 // indirect
+	go.mau.fi/libsignal v0.2.2
 	// Pinned by commit, and never "@latest": whatsmeow has no releases, and what a module proxy calls its latest version may be
 	// a year old, with a WhatsApp version long refused and no passkey pairing. A newer one is named by the time (UTC) and the
 	// first twelve digits of a commit of its repository: go get go.mau.fi/whatsmeow@v0.0.0-YYYYMMDDhhmmss-CCCCCCCCCCCC

@@ -57,6 +57,7 @@ func serve(network *Network, dir, waVersion string, in io.Reader, out, logs io.W
 		return exitUsage
 	}
 	defer sessions.Close()
+	keepStdout()
 	dieWithParent()
 	debug.SetGCPercent(memoryPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

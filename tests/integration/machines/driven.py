@@ -216,7 +216,12 @@ class Driven:
         try:
             async for line in stdout:
                 await self.listening.wait()
-                await self._hear(_decode(line))
+                try:
+                    message = _decode(line)
+                except msgspec.DecodeError:
+                    self.log += b"\nNOT OF THE PROTOCOL: " + line[:2000]
+                    raise
+                await self._hear(message)
         finally:  # after a line that is too long, too: a process is not over while its output is not read
             while await stdout.read(65536):
                 pass
