@@ -1,8 +1,8 @@
 """The keys the sandbox proves itself with: a TLS authority and certificate, and the chain of the Noise handshake.
 
 Both persist in the sandbox's directory, so that an engine started yesterday trusts today's process. The engine is
-brought to trust them from outside: the authority by a bundle file named in `SSL_CERT_FILE`, the Noise root by
-`trust`. None of it is a secret worth keeping: the keys protect loopback traffic of simulated phones.
+brought to trust them from outside, by what it is told at its start (`launch`): the bundle file with the authority, and
+the Noise root. None of it is a secret worth keeping: the keys protect loopback traffic of simulated phones.
 
 The Noise chain is what WhatsApp's servers send: root (pinned in the engine) signs an intermediate, which signs the
 leaf; each details record carries serial, issuer's serial, key and validity, and is signed as raw bytes (XEdDSA).

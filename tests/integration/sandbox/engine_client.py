@@ -1,22 +1,42 @@
-"""The test's end of `engine_child`: one real engine client in a child process."""
+"""A real WhatsApp client in a process of its own: the tests' end of machine/cmd/sandbox-client.
+
+That program is whatsmeow over the machine's session store. It is no part of the product; `build_client` makes it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import fcntl
 import itertools
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tomada.sandbox.launch import Ready, machine_environment
+from machine.build import HOME, SOURCES
 
-_SCRIPT = Path(__file__).with_name("engine_child.py")
+from tomada.machines.program import STORE_VARIABLE
+from tomada.sandbox.launch import Ready, machine_command
+
 TIMEOUT_S = 20.0
-_FAST_SQLITE = "?_synchronous=OFF&_foreign_keys=on&x="
-"""The engine appends its own options; these come first. Its 812 first keys are stored one commit each."""
+_LINE_BYTES_MAX = 16 * 1024 * 1024
+"""A document of some megabytes travels in one line."""
+
+
+def build_client() -> Path:
+    """The program, built if its sources changed; one of several test processes builds it, the others wait."""
+    folder = HOME / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "sandbox-client"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, str(SOURCES / "build.py"), "go", "build", "-o", str(program), "./cmd/sandbox-client"]
+        subprocess.run(command, check=True, timeout=280)
+    return program
 
 
 class EngineError(Exception):
@@ -35,28 +55,25 @@ class EngineClient:
         self._reading = asyncio.create_task(self._read())
 
     @staticmethod
-    async def start(ready: Ready, database: Path, name: str) -> EngineClient:
-        """Start a client that trusts this sandbox, and connect it."""
-        with database.with_suffix(".log").open("ab") as log:
+    async def start(program: Path, store: str, ready: Ready, name: str, log: Path) -> EngineClient:
+        """Start a client that trusts this sandbox; the name is the device's and the key of its session in the store."""
+        with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                str(_SCRIPT),
-                ready.noise_root,
-                f"{database}{_FAST_SQLITE}",
+                *machine_command(program, ready),
+                "-name",
                 name,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, **machine_environment(ready), "NEONIZE_BOT_TAG": "off"},
+                stderr=errors,
+                env={**os.environ, STORE_VARIABLE: store},
+                limit=_LINE_BYTES_MAX,
             )
-        client = EngineClient(process)
-        await client.do("start")
-        return client
+        return EngineClient(process)
 
     async def do(self, command: str, **arguments: Any) -> Any:
-        """Run a command of `engine_child.Child`; `EngineError` if it failed."""
+        """Run a command of the program's commands.go; `EngineError` if it failed."""
         number = next(self._ids)
-        line = json.dumps({"id_": number, "do": command, **arguments})
+        line = json.dumps({"id": number, "do": command, "with": arguments})
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         async with self._changed:
@@ -84,9 +101,21 @@ class EngineClient:
             self.events.remove(found)
             return found
 
+    async def qr(self) -> str:
+        """Take the QR code that is shown."""
+        return str((await self.wait("QR"))["data"]["Codes"][0])
+
     async def text(self, text: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """Take the message with this text."""
-        return await self.wait("MessageEv", lambda e: e["text"] == text, timeout_s)
+        return await self.wait("Message", lambda e: e["text"] == text, timeout_s)
+
+    async def send_document(self, to: str, content: bytes) -> str:
+        """Send a document; its id."""
+        return str(await self.do("send_document", to=to, data=base64.b64encode(content).decode()))
+
+    async def download(self, message_id: str) -> bytes:
+        """The medium of a message that was received."""
+        return base64.b64decode(await self.do("download", id=message_id))
 
     async def stop(self) -> None:
         """End the process and wait for it."""

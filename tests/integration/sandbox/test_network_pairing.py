@@ -1,5 +1,7 @@
 """Pairing and logging in, with the real engine."""
 
+import asyncio
+
 from tests.integration.sandbox.conftest import Bench, Pair
 from tomada.sandbox.phone_pairing import enter_code
 
@@ -16,29 +18,31 @@ async def test_a_pairing_code_links_the_device(bench: Bench) -> None:
     """A code shown by the client and entered on the phone ends in a logged-in client."""
     phone = await bench.phone("15550003333", "Carol")
     client = await bench.client("Carol Desk")
-    await client.wait("qr")
+    await client.qr()
 
-    code = await client.do("code", number="15550003333")
+    code = await client.do("code", to="15550003333")
     device = await enter_code(phone, code)
-    await client.wait("ConnectedEv")
+    await client.wait("Connected")
 
     assert (device.id, device.name) == (1, "Carol Desk")
     await client.stop()
 
 
 async def test_unlinking_on_the_phone_logs_the_client_out(bench: Bench) -> None:
-    """The client is told, and its next start shows a QR code again."""
+    """The client is told and forgets its keys, and its next start shows a QR code again."""
     phone = await bench.phone("15550004444", "Dora")
     client = await bench.paired(phone, "Dora Desk")
 
     assert await bench.network.unlink("15550004444", 1)
 
-    await client.wait("LoggedOutEv")
-    await client.do("stop")
+    await client.wait("LoggedOut")
     assert len(bench.network.devices("15550004444")) == 1
+    async with asyncio.timeout(10):
+        while await client.do("has_keys"):
+            await asyncio.sleep(0.02)
     await client.stop()
     again = await bench.client("Dora Desk")
-    await again.wait("qr")
+    await again.qr()
     await again.stop()
 
 
@@ -47,7 +51,7 @@ async def test_logging_out_in_the_client_removes_the_device(bench: Bench) -> Non
     phone = await bench.phone("15550005555", "Eve")
     client = await bench.paired(phone, "Eve Desk")
 
-    await client.do("call", name="logout", arguments=[])
+    await client.do("logout")
 
     assert [device.id for device in bench.network.devices("15550005555")] == [0]
     await client.stop()

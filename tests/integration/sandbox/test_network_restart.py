@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.sandbox.engine_client import EngineClient, EngineError
+from tests.integration.sandbox.conftest import Clients
+from tests.integration.sandbox.engine_client import EngineError
 from tomada.sandbox.launch import RunningSandbox, start_sandbox
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -41,16 +42,16 @@ async def folder() -> AsyncIterator[Path]:
         yield Path(made)
 
 
-async def test_kill_and_restart_lose_nothing(folder: Path) -> None:
+async def test_kill_and_restart_lose_nothing(folder: Path, clients: Clients) -> None:
     """Pairing, messages, queue, ports and keys survive `kill -9`; the engine reconnects by itself."""
     sandbox = await start_sandbox(folder / "network")
     for number, name in (("15551110001", "Ann"), ("15551110002", "Ben")):
         await call(sandbox, "POST", "/sandbox/phones", {"number": number, "name": name})
-    ann = await EngineClient.start(sandbox.ready, folder / "ann.db", "Ann Desk")
-    qr = (await ann.wait("qr"))["text"]
+    ann = await clients.start(sandbox.ready, "Ann Desk")
+    qr = await ann.qr()
     linked = await call(sandbox, "POST", "/sandbox/phones/15551110001/scan", {"qr": qr})
     assert linked["name"] == "Ann Desk"
-    await ann.wait("ConnectedEv")
+    await ann.wait("Connected")
     await ann.do("send", to="15551110002", text="before the crash")
     await call(sandbox, "POST", "/sandbox/phones/15551110002/send", {"to": "15551110001", "text": "to ann"})
     await ann.text("to ann")
@@ -62,8 +63,8 @@ async def test_kill_and_restart_lose_nothing(folder: Path) -> None:
 
     sandbox = await start_sandbox(folder / "network")
     assert sandbox.ready == ready
-    again = await EngineClient.start(sandbox.ready, folder / "ann.db", "Ann Desk")
-    await again.wait("ConnectedEv")
+    again = await clients.start(sandbox.ready, "Ann Desk")
+    await again.wait("Connected")
     await again.text("queued")
     assert "before the crash" in await texts_of(sandbox, "15551110002")
     assert {"to ann", "queued"} <= set(await texts_of(sandbox, "15551110002"))
@@ -71,8 +72,8 @@ async def test_kill_and_restart_lose_nothing(folder: Path) -> None:
     sandbox.process.kill()
     await sandbox.process.wait()
     sandbox = await start_sandbox(folder / "network")
-    await again.wait("DisconnectedEv")
-    await again.wait("ConnectedEv")
+    await again.wait("Disconnected")
+    await again.wait("Connected")
     await again.do("send", to="15551110002", text="after two crashes")
     async with asyncio.timeout(10):
         while "after two crashes" not in await texts_of(sandbox, "15551110002"):
@@ -81,7 +82,7 @@ async def test_kill_and_restart_lose_nothing(folder: Path) -> None:
     assert await sandbox.stop() == 0
 
 
-async def test_what_was_acknowledged_survives_kills_under_traffic(folder: Path) -> None:
+async def test_what_was_acknowledged_survives_kills_under_traffic(folder: Path, clients: Clients) -> None:
     """Three kills while texts go both ways: each acknowledged one arrives, on the phone only once.
 
     The engine may report one twice, under one id: a sender that got no answer sends again. In and out are two chats,
@@ -90,9 +91,9 @@ async def test_what_was_acknowledged_survives_kills_under_traffic(folder: Path) 
     sandbox = await start_sandbox(folder / "network")
     for number in ("15551110003", "15551110004", "15551110005"):
         await call(sandbox, "POST", "/sandbox/phones", {"number": number, "name": "Someone"})
-    client = await EngineClient.start(sandbox.ready, folder / "kim.db", "Kim Desk")
-    await call(sandbox, "POST", "/sandbox/phones/15551110003/scan", {"qr": (await client.wait("qr"))["text"]})
-    await client.wait("ConnectedEv")
+    client = await clients.start(sandbox.ready, "Kim Desk")
+    await call(sandbox, "POST", "/sandbox/phones/15551110003/scan", {"qr": await client.qr()})
+    await client.wait("Connected")
     sent: list[str] = []
     received: list[str] = []
     ending = asyncio.Event()
@@ -126,15 +127,15 @@ async def test_what_was_acknowledged_survives_kills_under_traffic(folder: Path) 
         sandbox.process.kill()
         await sandbox.process.wait()
         sandbox = await start_sandbox(folder / "network")
-        await client.wait("ConnectedEv")
+        await client.wait("Connected")
     await asyncio.sleep(0.5)
     ending.set()
     await asyncio.gather(*traffic)
     await client.do("send", to="15551110004", text="the end")
     await call(sandbox, "POST", "/sandbox/phones/15551110005/send", {"to": "15551110003", "text": "in end"})
-    await client.wait("MessageEv", lambda e: e["text"] == "in end")
+    await client.wait("Message", lambda e: e["text"] == "in end")
 
-    seen = {e["id"]: e["text"] for e in client.events if e["event"] == "MessageEv"}
+    seen = {e["id"]: e["text"] for e in client.events if e["event"] == "Message"}
     assert len(sent) > 10
     assert len(received) > 10
     async with asyncio.timeout(15):  # some are asked for again

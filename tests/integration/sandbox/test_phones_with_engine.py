@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random  # noqa: TID251 - a seeded source of ids for the simulation
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
-from tests.integration.sandbox.conftest import Bench, stop_bench
+from tests.integration.sandbox.conftest import Bench, Clients
 from tests.integration.sandbox.control_client import Control, Refused, eventually
 from tests.integration.sandbox.engine_client import EngineClient
 from tomada.kit.clock import SystemClock
@@ -37,13 +36,12 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def bench() -> AsyncIterator[Bench]:
+async def bench(clients: Clients) -> AsyncIterator[Bench]:
     """A sandbox with its control routes, in this process."""
     with tempfile.TemporaryDirectory(prefix="tomada-phones-") as folder:
         sandbox = Sandbox(Path(folder), SystemClock(), Random(11))
-        made = Bench(sandbox, await sandbox.start(control_app), Path(folder))
-        yield made
-        await stop_bench(made)
+        yield Bench(sandbox, await sandbox.start(control_app), Path(folder), clients)
+        await sandbox.stop()
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +51,9 @@ async def scene(bench: Bench) -> Scene:
     await control.post("phones", number=SHOP, name="Shop")
     await control.post("phones", number=CUSTOMER, name="Customer")
     engine = await bench.client("Shop Desk")
-    qr = (await engine.wait("qr"))["text"]
+    qr = await engine.qr()
     assert await control.post(f"phones/{SHOP}/scan", qr=qr) == {"device": 1, "name": "Shop Desk"}
-    await engine.wait("ConnectedEv")
+    await engine.wait("Connected")
     return Scene(control, engine)
 
 
@@ -78,7 +76,7 @@ async def test_a_phone_writes_and_the_engine_answers(scene: Scene) -> None:
     message = await scene.control.message(CUSTOMER, lambda one: one.get("text") == "yes")
     assert (message["id"], message["waId"], message["from"], message["to"]) == (answered, answered, SHOP, CUSTOMER)
     assert (message["chat"], message["fromMe"], message["kind"]) == (SHOP, False, "text")
-    await scene.engine.wait("ReceiptEv", lambda e: answered in e["ids"])
+    await scene.engine.wait("Receipt", lambda e: answered in e["ids"])
 
 
 async def test_receipts_show_on_both_sides(scene: Scene) -> None:
@@ -92,11 +90,11 @@ async def test_receipts_show_on_both_sides(scene: Scene) -> None:
 
     answered = await scene.engine.do("send", to=CUSTOMER, text="read me")
     await scene.control.message(CUSTOMER, lambda one: one["id"] == answered)
-    await scene.engine.wait("ReceiptEv", lambda e: answered in e["ids"])
+    await scene.engine.wait("Receipt", lambda e: answered in e["ids"])
     await scene.control.post(f"phones/{CUSTOMER}/read", ids=[answered])
-    read = await scene.engine.wait("ReceiptEv", lambda e: answered in e["ids"])
+    read = await scene.engine.wait("Receipt", lambda e: answered in e["ids"])
     await scene.control.post(f"phones/{CUSTOMER}/played", ids=[answered])
-    played = await scene.engine.wait("ReceiptEv", lambda e: answered in e["ids"] and e["type"] != read["type"])
+    played = await scene.engine.wait("Receipt", lambda e: answered in e["ids"] and e["type"] != read["type"])
     assert read["type"] != played["type"]
 
 
@@ -137,10 +135,10 @@ async def test_a_reply_names_what_it_quotes(scene: Scene) -> None:
 async def test_the_engine_can_read_every_medium_of_a_phone(scene: Scene, body: dict[str, Any], field: str) -> None:
     """Each kind arrives as itself, and the engine downloads and decrypts it."""
     sent = await scene.customer_sends(**body)
-    got = await scene.engine.wait("MessageEv", lambda e: e["id"] == sent)
+    got = await scene.engine.wait("Message", lambda e: e["id"] == sent)
     assert field in got["kinds"]
     listed = await scene.control.message(CUSTOMER, lambda one: one["id"] == sent)
-    assert await scene.engine.do("download", id=sent) == listed["bytes"]
+    assert len(await scene.engine.download(sent)) == listed["bytes"]
 
 
 async def test_the_other_kinds_arrive_as_themselves(scene: Scene) -> None:
@@ -156,27 +154,28 @@ async def test_the_other_kinds_arrive_as_themselves(scene: Scene) -> None:
     ]
     for body, field in bodies:
         sent = await scene.customer_sends(**body)
-        got = await scene.engine.wait("MessageEv", _with_id(sent))
+        got = await scene.engine.wait("Message", _with_id(sent))
         assert field in got["kinds"]
     vote = await scene.customer_sends(vote={"id": poll, "options": ["now"]})
-    await scene.engine.wait("MessageEv", _with_id(vote))
-    got = await scene.engine.wait("MessageEv", lambda e: e["id"] == poll)
+    await scene.engine.wait("Message", _with_id(vote))
+    got = await scene.engine.wait("Message", lambda e: e["id"] == poll)
     assert "pollCreationMessageV3" in got["kinds"]
-    cast = await scene.engine.do("cast", id=poll, option="later")
+    cast = await scene.engine.do("cast_vote", id=poll, text="later")
     listed = await scene.control.message(CUSTOMER, lambda one: one["id"] == cast)
     assert (listed["kind"], listed["target"], listed["options"]) == ("pollVote", poll, ["later"])
     chosen = await scene.engine.do("vote", id=vote)
     assert chosen == [hashlib.sha256(b"now").hexdigest()]
     edited = await scene.customer_sends(edit={"id": first, "text": "second"})
-    await scene.engine.wait("MessageEv", lambda e: e["id"] == edited or e["text"] == "second")
+    await scene.engine.wait("Message", lambda e: e["id"] == edited or e["text"] == "second")
 
 
 async def test_a_phone_reads_media_of_the_engine(scene: Scene) -> None:
     """A document sent through the engine comes out of the phone byte for byte."""
-    sent = await scene.engine.do("document", to=CUSTOMER, size=100_000)
+    document = bytes(index % 251 for index in range(1000)) * 100
+    sent = await scene.engine.send_document(CUSTOMER, document)
     await scene.control.message(CUSTOMER, lambda one: one["id"] == sent and one["kind"] == "document")
     content = await scene.control.get(f"phones/{CUSTOMER}/messages/{sent}/media")
-    assert content == bytes(index % 251 for index in range(1000)) * 100
+    assert content == document
 
 
 async def test_the_push_name_travels_both_ways(scene: Scene) -> None:
@@ -184,9 +183,9 @@ async def test_the_push_name_travels_both_ways(scene: Scene) -> None:
     await eventually(lambda: _can_be_available(scene))
     await scene.control.post("phones", number=SHOP, name="Shop & Sons")
     sent = await scene.customer_sends(text="who is it?")
-    await scene.engine.wait("MessageEv", lambda e: e["id"] == sent)
+    await scene.engine.wait("Message", lambda e: e["id"] == sent)
     await eventually(lambda: _own_name_is(scene, "Shop & Sons"))
-    await scene.engine.do("call", name="set_profile_name", arguments=["Shop Online"])
+    await scene.engine.do("set_name", text="Shop Online")
 
     async def renamed() -> bool:
         return bool((await scene.control.get(f"phones/{SHOP}"))["name"] == "Shop Online")
@@ -202,9 +201,9 @@ async def test_presence_and_typing_are_seen(scene: Scene) -> None:
     await scene.control.post(f"phones/{CUSTOMER}/subscribe", to=SHOP)
     await scene.engine.do("subscribe", to=CUSTOMER)
     await scene.control.post(f"phones/{CUSTOMER}/presence", status="available")
-    await scene.engine.wait("PresenceEv", lambda e: "Unavailable: false" in e["text"])
+    await scene.engine.wait("Presence", lambda e: not e["data"]["Unavailable"])
     await scene.control.post(f"phones/{CUSTOMER}/typing", to=SHOP, state="recording")
-    await scene.engine.wait("ChatPresenceEv")
+    await scene.engine.wait("ChatPresence")
     await scene.engine.do("typing", to=CUSTOMER)
 
     async def seen() -> bool:
@@ -218,7 +217,7 @@ async def test_a_phone_makes_a_group_and_all_talk_in_it(scene: Scene) -> None:
     """The engine joins by the phone's doing; texts reach everybody, from phones and from the engine."""
     made = await scene.control.call("POST", "groups", {"owner": CUSTOMER, "subject": "Bakers", "members": [SHOP]})
     group = made["id"]
-    await scene.engine.wait("JoinedGroupEv")
+    await scene.engine.wait("JoinedGroup")
     sent = await scene.control.post(f"phones/{CUSTOMER}/send", to=group, text="hello group")
     got = await scene.engine.text("hello group")
     assert (got["id"], got["group"], got["chat"]) == (sent["id"], True, group)
@@ -228,7 +227,7 @@ async def test_a_phone_makes_a_group_and_all_talk_in_it(scene: Scene) -> None:
     message = await scene.control.message(CUSTOMER, lambda one: one["id"] == answered)
     assert (message["from"], message["chat"], message["text"]) == (SHOP, group, "hello baker")
     await scene.control.post(f"phones/{CUSTOMER}/read", ids=[answered])
-    await scene.engine.wait("ReceiptEv", lambda e: answered in e["ids"])
+    await scene.engine.wait("Receipt", lambda e: answered in e["ids"])
     await scene.control.post(f"groups/{group}/participants", by=CUSTOMER, action="remove", members=[SHOP])
     await scene.control.post(f"phones/{CUSTOMER}/send", to=group, text="alone now")
     with pytest.raises(Refused):
@@ -276,9 +275,12 @@ async def test_an_engine_that_lost_its_sessions_gets_new_ones(bench: Bench, scen
     await scene.engine.text("before the loss")
     answered = await scene.engine.do("send", to=CUSTOMER, text="answer before the loss")
     await scene.control.message(CUSTOMER, lambda one: one["id"] == answered)
-    with contextlib.closing(sqlite3.connect(bench.directory / "Shop-Desk.db", timeout=5)) as database:
-        database.execute("DELETE FROM whatsmeow_sessions")
-        database.commit()
+    database = await asyncpg.connect(bench.clients.store)
+    deleted = await database.execute(
+        "delete from machine.whatsmeow_sessions using machine.tomada_session where our_jid = jid and key = 'Shop Desk'"
+    )
+    await database.close()
+    assert deleted != "DELETE 0"
     sent = await scene.customer_sends(text="after the loss")
     assert (await scene.engine.text("after the loss"))["id"] == sent
 
@@ -288,10 +290,10 @@ async def test_a_new_device_gets_the_settings_even_if_the_first_word_is_damaged(
     number = "5511970000004"
     await scene.control.post("phones", number=number, name="Unlucky")
     engine = await bench.client("Unlucky Desk")
-    qr = (await engine.wait("qr"))["text"]
+    qr = await engine.qr()
     bench.network.apply_fault({"kind": "corrupt", "number": number, "count": 1})
     await scene.control.post(f"phones/{number}/scan", qr=qr)
-    await engine.wait("ConnectedEv")
+    await engine.wait("Connected")
     await eventually(lambda: _can_be_available(Scene(scene.control, engine)))
     assert bench.network.fault_report()["faults"] == []
     await engine.stop()
@@ -302,7 +304,7 @@ async def test_what_is_sent_right_after_the_scan_waits_for_the_first_login(bench
     number = "5511970000005"
     await scene.control.post("phones", number=number, name="Quick")
     engine = await bench.client("Quick Desk")
-    qr = (await engine.wait("qr"))["text"]
+    qr = await engine.qr()
     await scene.control.post(f"phones/{number}/scan", qr=qr)
     await scene.control.post(f"phones/{CUSTOMER}/send", to=number, text="already?")
     await engine.text("already?")
@@ -317,18 +319,18 @@ async def test_pairing_by_code(bench: Bench, scene: Scene) -> None:
     number = "5511970000003"
     await scene.control.post("phones", number=number, name="Coder")
     engine = await bench.client("Code Desk")
-    await engine.wait("qr")
-    code = await engine.do("code", number=number)
+    await engine.qr()
+    code = await engine.do("code", to=number)
     with pytest.raises(Refused, match="wrong pairing code"):
         await scene.control.post(f"phones/{number}/link-code", code="AAAA-AAAA")
-    code = await engine.do("code", number=number)
+    code = await engine.do("code", to=number)
     linked = await scene.control.post(f"phones/{number}/link-code", code=code.lower())
     assert linked == {"device": 1, "name": "Code Desk"}
-    await engine.wait("ConnectedEv")
+    await engine.wait("Connected")
     await scene.control.post(f"phones/{CUSTOMER}/send", to=number, text="by code")
     await engine.text("by code")
     await scene.control.post(f"phones/{number}/unlink", device=1)
-    await engine.wait("LoggedOutEv")
+    await engine.wait("LoggedOut")
     assert (await scene.control.get(f"phones/{number}"))["linkedDevices"] == []
     await engine.stop()
 
@@ -339,14 +341,14 @@ def _with_id(message_id: str) -> Callable[[dict[str, Any]], bool]:
 
 async def _can_be_available(scene: Scene) -> bool:
     try:
-        await scene.engine.do("presence", available=True)
+        await scene.engine.do("presence", action="available")
     except Exception:  # noqa: BLE001 - the engine has not read the name yet
         return False
     return True
 
 
 async def _own_name_is(scene: Scene, name: str) -> bool:
-    return name in await scene.engine.do("call", name="get_me", arguments=[])
+    return bool(await scene.engine.do("own_name") == name)
 
 
 class _Damage:
