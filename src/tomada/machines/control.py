@@ -85,8 +85,7 @@ class SessionControl:
         Refused if a phone is paired and the session is merely not connected; MachineTimeout if no code comes in time.
         """
         session = await self._session(instance_id)
-        if session.state.wanted and session.state.condition == "connecting":  # the phone has scanned it this moment
-            await session.until(lambda: session.state.condition != "connecting", self._host.settings.qr_timeout_s)
+        await self._until_settled(session)
         if session.state.condition == "connected":
             return AlreadyConnected()
         code = await self._round_of_codes(session)
@@ -181,6 +180,11 @@ class SessionControl:
             raise NotFound
         return session
 
+    async def _until_settled(self, session: HostedSession) -> None:
+        """The phone has scanned a code this moment: it is connected within seconds, or not."""
+        if session.state.wanted:
+            await session.until(lambda: session.state.condition != "connecting", self._host.settings.qr_timeout_s)
+
     async def _round_of_codes(self, session: HostedSession) -> port.QrIssued | None:
         """A code of the round that is on or starts now; None if the session is connected before there is one."""
         if session.state.wanted:
@@ -191,9 +195,12 @@ class SessionControl:
             return session.code is not None and session.code.expires_ms > self._host.clock.now_ms() + CODE_LEFT_MS
 
         await session.until(lambda: fresh() or not session.state.pairing, self._host.settings.qr_timeout_s)
+        await self._until_settled(session)
         state = session.state
-        if state.wanted:
+        if state.wanted and state.condition == "connected":
             return None
+        if state.wanted:
+            raise Unavailable(state.reason or "A phone was paired this moment, and is being connected")
         if not state.pairing:
             raise Unavailable(state.reason or "The round of QR codes ended, please ask again")
         if not fresh():

@@ -181,7 +181,7 @@ class Machine:
         try:
             pipe.write(line)
             async with asyncio.timeout(timeout_s):
-                return _value(await answer)
+                return value_of(await answer)
         except NotReading:
             raise MachineAway from None
         except TimeoutError:
@@ -243,8 +243,10 @@ class Machine:
         hello = await self._next(lines, START_SILENCE_S)
         if hello is None:
             return
-        if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:
-            raise Babble(f"its first words are not a Hello of version {protocol.VERSION} of the machine protocol")
+        if not isinstance(hello, protocol.Hello):
+            raise Babble("its first words are not a Hello")
+        if hello.version != protocol.VERSION:
+            raise Babble(f"it speaks version {hello.version} of the machine protocol, and {protocol.VERSION} is needed")
         self.engine = hello.engine
         log.info("machine.started", slot=self.slot, pid=pipe.pid, engine=hello.engine)
         while (message := await self._next(lines, None if self.ready else START_SILENCE_S)) is not None:
@@ -323,9 +325,12 @@ class Machine:
                 answer.set_exception(OutcomeUnknown("The instance's machine stopped before it answered"))
 
 
-def _value(answer: protocol.Answer) -> msgspec.Raw:
-    if not answer.kind:
-        return answer.value
-    if answer.kind == "unknown":
-        raise OutcomeUnknown(answer.error)
-    raise EngineRefused(answer.error, retry=answer.kind == "retry", code=answer.code)
+def value_of(answer: protocol.Answer) -> msgspec.Raw:
+    """The value of an answer, or what its error means; an error that does not say its kind leaves a doubt."""
+    match answer.kind:
+        case "refused" | "retry":
+            raise EngineRefused(answer.error, retry=answer.kind == "retry", code=answer.code)
+        case "" if not answer.error:
+            return answer.value
+        case _:
+            raise OutcomeUnknown(answer.error)

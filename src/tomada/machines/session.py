@@ -285,6 +285,7 @@ class HostedSession:
         self.happen(state_machine.Opening())
         try:
             answer = await machine.request(protocol.OpenSession(spec), self._around.settings.open_timeout_s)
+            self._opened(msgspec.json.decode(answer, type=protocol.Opened), spec)
         except MachineAway:
             self._in_machine = False
             self.happen(state_machine.OpenFailed("Its process is being started."))
@@ -293,8 +294,8 @@ class HostedSession:
         except port.EngineRefused as refusal:
             self._in_machine = False
             self.happen(state_machine.OpenFailed(str(refusal)))
-        else:
-            self._opened(msgspec.json.decode(answer, type=protocol.Opened), spec)
+        except msgspec.DecodeError:
+            machine.kill("its answer to an opening is not of the protocol")
 
     def _opened(self, opened: protocol.Opened, spec: protocol.Spec) -> None:
         if opened.device or spec.pair:

@@ -5,8 +5,8 @@ What it does is written in files under --script-dir, read anew each time:
 
     machine            `old-version`, `mute`, `exit`: how the process starts (default: well)
     machine-<slot>     `exit`: the same for one slot
-    <instance>         `refuse`, `fail`, `silent`, `deaf`, `no-store`, `die-paired` (as a phone scans a code): how its
-                       session behaves (default: well)
+    <instance>         how its session behaves (default: well): `refuse`, `fail`, `silent`, `deaf`, `no-store`,
+                       `nonsense` (answers an opening so), `die-paired` (as a phone scans a code)
     devices/<key>      the session store: a device under this store key (hosting.py makes these files of the tables)
     waiting/<instance> WhatsApp's part: events that it was not acknowledged, a line each (written here)
     log                what it was asked, a line each: seconds, pid, command, instance (written here)
@@ -124,6 +124,8 @@ class Sessions:
         if instance_id in self.open:
             return refused("this session is open already")
         script, spec = mode(instance_id), command["spec"]
+        if script == "nonsense":
+            return {"value": 7}
         if script == "no-store":
             return refused("the session store cannot be read now", "retry")
         device = "5511:1@s.whatsapp.net" if (SCRIPT / "devices" / spec["store_key"]).exists() else ""

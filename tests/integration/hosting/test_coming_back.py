@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from tests.integration.hosting.hosting import Hosting, alive, until
 from tomada.errors import NotConnected, OutcomeUnknown, Refused
@@ -117,6 +118,28 @@ async def test_a_machine_that_keeps_failing_is_tried_ever_more_slowly(hosting: H
 
     await hosting.connected("a", within_s=30)
     assert lasted_s >= 0.05 + 0.1 + 0.2 + 0.4  # pauses of none, then at least these; a start takes a twentieth of that
+
+
+async def test_a_machine_of_another_version_is_refused_in_words(hosting: Hosting) -> None:
+    """Whoever reads the log learns which version it speaks and which is needed."""
+    hosting.behave("machine", "old-version")
+    with capture_logs() as lines:
+        await hosting.host.start()
+        await until(lambda: any(line["event"] == "machine.ended" for line in lines), 30)
+
+    words = next(line["why"] for line in lines if line["event"] == "machine.ended")
+    assert words == "it speaks version 1 of the machine protocol, and 2 is needed"
+
+
+async def test_an_answer_that_makes_no_sense_ends_its_machine_and_no_session(hosting: Hosting) -> None:
+    """Regression: such an answer to an opening left the session `connecting` for ever, with nobody waiting for it."""
+    await hosting.instance("a", "connected")
+    hosting.behave("a", "nonsense")
+    await hosting.host.start()
+    await until(lambda: hosting.host.figures().machine_restarts > 0)
+    hosting.behave("a", "well")
+
+    await hosting.connected("a")
 
 
 async def test_openings_wait_for_their_turn_and_not_for_their_deadline(hosting: Hosting) -> None:

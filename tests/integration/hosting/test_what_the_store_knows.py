@@ -56,6 +56,22 @@ async def test_a_phone_that_was_paired_as_the_machine_died_is_found_at_once(host
     assert await hosting.control.qr("a") == AlreadyConnected()
 
 
+async def test_a_round_that_finds_a_phone_paired_says_so_when_it_is_connected(hosting: Hosting) -> None:
+    """Nothing told us of the keys; the opening does. `Connected` is said of a session that is, and of no other."""
+    await hosting.instance("a")
+    await hosting.host.start()
+    await hosting.keys("a")
+
+    assert await hosting.control.qr("a") == AlreadyConnected()
+    assert hosting.control.connected("a")
+    await hosting.instance("b")
+    await hosting.keys("b")
+    hosting.behave("b", "silent")
+    with pytest.raises(Unavailable):
+        await hosting.control.qr("b")
+    assert (await hosting.control.status("b")).wanted
+
+
 async def test_a_machine_that_dies_in_a_round_leaves_an_unpaired_session(hosting: Hosting) -> None:
     """No phone had scanned: it is looked for one, nothing is opened, and the next call starts another round."""
     await hosting.instance("a")
