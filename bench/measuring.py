@@ -111,7 +111,7 @@ def processes(product: Product) -> dict[str, list[psutil.Process]]:
     for process in main.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             line = " ".join(process.cmdline())
-            if "sandbox.machine" in line or "machines.process" in line:
+            if "tomada-machine" in line:
                 kinds["machines"].append(process)
             elif "tomada.sandbox" in line:
                 kinds["sandbox"].append(process)

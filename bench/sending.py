@@ -41,9 +41,9 @@ class Instant:
         """Always."""
         return True
 
-    async def transmit(self, instance_id: str, zaap_id: str, _chat: str, _content: Content) -> None:
+    async def transmit(self, instance_id: str, message_id: str, _chat: str, _content: Content) -> None:
         """Take it, and have it sent."""
-        self._sent.put_nowait((instance_id, MessageSent(zaap_id, f"WA{zaap_id}", 1)))
+        self._sent.put_nowait((instance_id, MessageSent(message_id, 1)))
 
     async def restart(self, instance_id: str) -> None:
         """Its outcomes come at once."""

@@ -9,6 +9,7 @@ accepted while the rest finishes what it has. Whatever a kill cuts short is in P
 import asyncio
 import contextlib
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
@@ -40,6 +41,7 @@ from tomada.kit import machine_program
 from tomada.kit.addresses import AddressRules
 from tomada.kit.clock import Clock, SystemClock
 from tomada.kit.egress import Egress
+from tomada.kit.environment import inherited
 from tomada.kit.sealing import Sealer
 from tomada.machines import store as session_store
 from tomada.machines.control import SessionControl
@@ -165,17 +167,18 @@ async def _machine_launch(ground: Ground) -> tuple[Launch, str]:
     """
     settings = ground.settings
     password = ground.sealer.derived("machine role") if settings.database_url else None
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOMADA_")}
+    environment = inherited(os.environ)
     environment[STORE_VARIABLE] = await machine_dsn(ground.dsn, password)
-    program, command, control_url = machine_program.locate(os.environ), None, ""
+    program, control_url = machine_program.locate(os.environ), ""
+    command: tuple[str, ...] = (str(program),)
     if settings.sandbox:
         sandbox = await start_sandbox(settings.data_path / "sandbox")
         ground.stack.push_async_callback(sandbox.stop)
+        _start(_or_end(sandbox.keep()), "sandbox", ground.stack)
         program, control_url = machine_program.locate_sandbox(os.environ), sandbox.ready.control
         command = machine_command(program, sandbox.ready)
-    launch = Launch((*(command or (str(program),)), *serve_arguments()), environment)
     await prepared(program, environment)
-    return launch, control_url
+    return Launch((*command, *serve_arguments()), environment), control_url
 
 
 def _callbacks(ground: Ground) -> Callbacks:
@@ -317,12 +320,22 @@ def _run_until_stopped(dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
     stack.push_async_callback(stop)
 
 
+async def _or_end(keeping: Coroutine[Any, Any, None]) -> None:
+    """A child that cannot be had back ends the server, in order: half a server would say that all is well."""
+    try:
+        await keeping
+    except RuntimeError as error:
+        log.critical("server.ends", why=str(error))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _start(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
-    """Work that is cancelled at the end."""
+    """Work that is cancelled at the end, again and again: a library below may take the first word for a time-out."""
     task = asyncio.create_task(work, name=name)
 
     async def stop() -> None:
-        task.cancel()
-        await asyncio.wait([task])
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
 
     stack.push_async_callback(stop)

@@ -6,6 +6,7 @@ silently leave a default in force.
 """
 
 import difflib
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,10 @@ _WORDS = {
     "Expected `int`, got `str`": "write a number",
     "Expected `float`, got `str`": "write a number",
 }
+_DAYS_MAX = 3650  # ten years; much more does not fit into a date, and infinity into no column
+_HOURS_MAX = _DAYS_MAX * 24
+_SEND_DELAY_S_MAX = 3600.0
+_TOKEN = re.compile(r"[!-~]{1,4096}")  # what a header can carry; blanks around it are lost on the way
 PARTNER_TOKEN_LENGTH_MIN = 24  # contract: a shorter bootstrap token is refused
 
 
@@ -61,28 +66,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
 
     failed_logins_per_minute: Annotated[
-        int, Meta(ge=0, description="Wrong tokens that one address may send in a minute before it hears 429; 0: any.")
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Wrong tokens that one address may send in a minute before it hears 429; 0: any.",
+        ),
     ] = 600
 
-    trial_hours: Annotated[float, Meta(gt=0, description="Trial length. The seed page promises two days.")] = 48.0
+    trial_hours: Annotated[
+        float, Meta(gt=0, le=_HOURS_MAX, description="Trial length. The seed page promises two days.")
+    ] = 48.0
     billing_zone: Annotated[
         str, Meta(description="Time zone in which a billing month begins and ends (docs/lifecycle.md).")
     ] = "America/Sao_Paulo"
     cancel_grace_days: Annotated[
-        Annotated[int, Meta(ge=0)] | None,
+        Annotated[int, Meta(ge=0, le=_DAYS_MAX)] | None,
         Meta(description="Days from a cancel to the end. Unset: to the end of the running month."),
     ] = None
     retention_days: Annotated[
-        float, Meta(gt=0, description="Days in which an ended instance can be subscribed again; then it is not found.")
+        float,
+        Meta(
+            gt=0,
+            le=_DAYS_MAX,
+            description="Days in which an ended instance can be subscribed again; then it is not found.",
+        ),
     ] = 40.0
     delete_after_days: Annotated[
-        float, Meta(ge=0, description="Days after its end before an instance can be deleted by call; 0: at once.")
+        float,
+        Meta(
+            ge=0, le=_DAYS_MAX, description="Days after its end before an instance can be deleted by call; 0: at once."
+        ),
     ] = 0.0
     events_retention_days: Annotated[
-        float, Meta(ge=4, description="Days that events outlive their instance, so that the last are delivered too.")
+        float,
+        Meta(
+            ge=4,
+            le=_DAYS_MAX,
+            description="Days that events outlive their instance, so that the last are delivered too.",
+        ),
     ] = 7.0
     suspension_days: Annotated[
-        float, Meta(ge=0, description="Days from an account's suspension to the end of its instances.")
+        float, Meta(ge=0, le=_DAYS_MAX, description="Days from an account's suspension to the end of its instances.")
     ] = 5.0
     machine: Annotated[
         str | None,
@@ -107,7 +132,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Seconds between two sends of one instance when delayMessage is not given; `1-3` = random.",
         ),
     ] = "1-3"
-    queue_max: Annotated[int, Meta(ge=1, description="Messages waiting per instance; the wire documents 1000.")] = 1000
+    queue_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Messages waiting per instance; the wire documents 1000.")
+    ] = 1000
 
     callbacks_allow_http: Annotated[
         bool | None, Meta(description="Allow http:// callback URLs. Default: only in the sandbox.")
@@ -176,6 +203,15 @@ def load(environ: Mapping[str, str]) -> Settings:
     low_s, high_s = settings.send_delay_range_s
     if low_s > high_s:
         raise SettingsError(f"TOMADA_SEND_DELAY_S: {settings.send_delay_s} begins above its end")
+    if high_s > _SEND_DELAY_S_MAX:
+        raise SettingsError(f"TOMADA_SEND_DELAY_S: at most {_SEND_DELAY_S_MAX:.0f} seconds")
+    for name in ("bootstrap_partner_token", "operator_token"):
+        secret = getattr(settings, name)
+        if secret is not None and not _TOKEN.fullmatch(secret):
+            raise SettingsError(
+                f"{PREFIX}{name.upper()}: only visible ASCII characters, without blanks or a line's end, at most 4096: "
+                "no header could carry it, so nobody could log in"
+            )
     token = settings.bootstrap_partner_token
     if token is not None and len(token) < PARTNER_TOKEN_LENGTH_MIN:
         raise SettingsError(

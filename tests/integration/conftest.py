@@ -1,11 +1,13 @@
 """A real PostgreSQL for every integration test: one embedded server per run, one fresh database per test.
 
 `database` gives a test its own migrated database, cloned from a template (some 30 ms), dropped afterwards whatever
-connections the test left open. `pool` is a pool on it. The server itself runs without fsync: tests kill processes, not
+connections the test left open; the machines' session store is in it, made by the machine program itself. `pool` is a
+pool on it. The server itself runs without fsync: tests kill processes, not
 the computer; what fsync is for is not testable here anyway.
 """
 
 import itertools
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +15,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tomada.kit import machine_program
+from tomada.machines.program import STORE_VARIABLE, prepared
 from tomada.postgres.launcher import EmbeddedServer, embedded_server
+from tomada.postgres.machine_role import machine_dsn
 from tomada.postgres.migrate import migrate
 from tomada.postgres.pool import Pool, connect
 
@@ -35,7 +40,9 @@ async def postgres() -> AsyncIterator[EmbeddedServer]:
 async def migrated_template(postgres: EmbeddedServer) -> str:
     """The name of a migrated, empty database to clone from."""
     await _run(postgres, f"create database {_TEMPLATE}")
-    await migrate(postgres.dsn_of(_TEMPLATE))
+    dsn = postgres.dsn_of(_TEMPLATE)
+    await migrate(dsn)
+    await prepared(machine_program.locate(os.environ), {STORE_VARIABLE: await machine_dsn(dsn, None)})
     return _TEMPLATE
 
 

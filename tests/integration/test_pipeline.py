@@ -163,8 +163,8 @@ async def test_two_ids_that_no_row_can_hold_are_two_events(pool: Pool, instance:
 async def test_a_send_told_again_is_settled_once_and_loses_no_callback(pool: Pool, instance: Instance) -> None:
     """Killed between settling and recording: the second telling records what the first did not."""
     accepted = await queued(pool, instance, port.Text("oi"))
-    sent = port.MessageSent(accepted.zaap_id, "3EB0DD", AT_MS)
-    await MessageStore(pool).settle_sent(instance.id, accepted.zaap_id, "3EB0DD")  # and then the host is killed
+    sent = port.MessageSent(accepted.message_id, AT_MS)
+    await MessageStore(pool).settle_sent(instance.id, accepted.message_id)  # and then the host is killed
 
     for _ in range(2):
         await pipeline(pool).handle(instance.id, copy(sent), 7)
@@ -178,7 +178,7 @@ async def test_a_send_told_again_is_settled_once_and_loses_no_callback(pool: Poo
 async def test_a_failure_told_again_is_one_callback_with_its_words(pool: Pool, instance: Instance) -> None:
     """The message is settled, and DeliveryCallback says why."""
     accepted = await queued(pool, instance, port.Text("oi"))
-    failed = port.MessageFailed(accepted.zaap_id, "Phone number does not exist", unknown=False)
+    failed = port.MessageFailed(accepted.message_id, "no LID found", code=404)
     for _ in range(2):
         await pipeline(pool).handle(instance.id, copy(failed), 7)
     (told,) = await bodies(pool, instance)
@@ -192,7 +192,7 @@ create trigger refuse before insert on event for each row execute function refus
 
 
 async def test_giving_a_message_up_settles_and_tells_it_or_does_neither(pool: Pool, instance: Instance) -> None:
-    """Regression: killed between the two, its failure was told by nobody, for no machine's journal holds it."""
+    """Regression: killed between the two, its failure was told by nobody, for no machine tells of it."""
     accepted = await queued(pool, instance, port.Text("oi"))
     message = await MessageStore(pool).head(instance.id)
     assert message is not None
@@ -230,7 +230,7 @@ async def test_our_own_name_is_told_as_soon_as_it_is_known(pool: Pool, instance:
 
     async def sender_name(one: Pipeline) -> str:
         accepted = await queued(pool, instance, port.Text("oi"))
-        await one.handle(instance.id, port.MessageSent(accepted.zaap_id, f"3EB0{next(numbers)}", AT_MS), next(numbers))
+        await one.handle(instance.id, port.MessageSent(accepted.message_id, AT_MS), next(numbers))
         return str((await bodies(pool, instance))[-1]["senderName"])
 
     assert await sender_name(pipeline(pool)) == "Shop"
@@ -247,10 +247,9 @@ async def test_our_own_name_is_told_as_soon_as_it_is_known(pool: Pool, instance:
     assert kinds.count("ConnectedCallback") == 3
 
 
-async def test_ids_are_the_wires_wherever_they_are_shown(pool: Pool, instance: Instance) -> None:
-    """Receipts, replies to ours and edits of ours speak of our messageId, after a restart too."""
-    accepted = await queued(pool, instance, port.Text("oi"))
-    await pipeline(pool).handle(instance.id, port.MessageSent(accepted.zaap_id, "3EB0DD", AT_MS), 7)
+async def test_ids_of_an_older_version_are_shown_as_they_were_told(pool: Pool, instance: Instance) -> None:
+    """Receipts, replies and edits speak of the messageId of old, although WhatsApp knows the message by another one."""
+    accepted = await sent_by_an_older_version(pool, instance, "oi", "3EB0DD")
     again = pipeline(pool)
     await again.handle(instance.id, receipt("read", "3EB0DD", "3EB0UNKNOWN"), 8)
     await again.handle(instance.id, message("3EB0EE", quoted_wa_id="3EB0DD"), 9)
@@ -258,17 +257,18 @@ async def test_ids_are_the_wires_wherever_they_are_shown(pool: Pool, instance: I
         instance.id, message("3EB0FF", from_me=True, sender=OURS, is_edit=True, edited_wa_id="3EB0DD"), 10
     )
 
-    status, reply, edit = (await bodies(pool, instance))[3:]
+    status, reply, edit = await bodies(pool, instance)
     assert status["ids"] == [accepted.message_id, "3EB0UNKNOWN"]
     assert (reply["messageId"], reply["referenceMessageId"]) == ("3EB0EE", accepted.message_id)
     assert (edit["messageId"], edit["isEdit"]) == (accepted.message_id, True)
 
 
 async def test_what_is_quoted_goes_out_under_whatsapps_id(pool: Pool, instance: Instance) -> None:
-    """A reply to ours, to theirs (with author and text), to one never seen; an edit of ours."""
+    """A reply to ours, to one of an older version, to theirs (with author and text), to one never seen; an edit."""
+    old = await sent_by_an_older_version(pool, instance, "asked then", "3EB0DD")
     ours = await queued(pool, instance, port.Text("asked"))
     one = pipeline(pool)
-    await one.handle(instance.id, port.MessageSent(ours.zaap_id, "3EB0DD", AT_MS), 7)
+    await one.handle(instance.id, port.MessageSent(ours.message_id, AT_MS), 7)
     await one.handle(instance.id, message("3EB0EE", "in the group", chat=GROUP, is_group=True), 8)
 
     async def resolved(content: port.Text, chat: str = THEIRS) -> port.Content:
@@ -277,12 +277,23 @@ async def test_what_is_quoted_goes_out_under_whatsapps_id(pool: Pool, instance: 
         return await pipeline(pool).resolve(last)
 
     to_ours = await resolved(port.Text("x", quote=port.Quote(ours.message_id, THEIRS)))
-    assert to_ours.quote == port.Quote("3EB0DD", OURS, "asked")
+    assert to_ours.quote == port.Quote(ours.message_id, OURS, "asked")
+    to_old = await resolved(port.Text("x", quote=port.Quote(old.message_id, THEIRS)))
+    assert to_old.quote == port.Quote("3EB0DD", OURS, "asked then")
     to_theirs = await resolved(port.Text("x", quote=port.Quote("3EB0EE", GROUP)), GROUP)
     assert to_theirs.quote == port.Quote("3EB0EE", THEIRS, "in the group")
     to_nothing = await resolved(port.Text("x", quote=port.Quote("3EB0ZZ", THEIRS)))
     assert to_nothing.quote == port.Quote("3EB0ZZ", THEIRS, "")
-    assert (await resolved(port.Text("x", edits_wa_id=ours.message_id))).edits_wa_id == "3EB0DD"
+    assert (await resolved(port.Text("x", edits_wa_id=ours.message_id))).edits_wa_id == ours.message_id
+    assert (await resolved(port.Text("x", edits_wa_id=old.message_id))).edits_wa_id == "3EB0DD"
+
+
+async def sent_by_an_older_version(pool: Pool, instance: Instance, text: str, wa_id: str) -> Accepted:
+    """A message that WhatsApp knows under an id of its own choice."""
+    accepted = await queued(pool, instance, port.Text(text))
+    await MessageStore(pool).took_old_id(instance.id, accepted.zaap_id, wa_id)
+    await MessageStore(pool).settle_sent(instance.id, accepted.message_id)
+    return accepted
 
 
 async def _messages(pool: Pool, instance: Instance) -> Any:
@@ -294,6 +305,6 @@ async def _messages(pool: Pool, instance: Instance) -> Any:
 
 async def test_an_instance_that_is_gone_is_no_error(pool: Pool) -> None:
     """Its machine's last words are taken and forgotten."""
-    for event in (message(), receipt(), port.MessageSent("Z" * 32, "3EB0", AT_MS), port.Disconnected("x")):
+    for event in (message(), receipt(), port.MessageSent("3EB0", AT_MS), port.Disconnected("x")):
         await pipeline(pool).handle("N" * 32, event, 7)
     assert await pool.fetchval("select count(*) from event") == 0

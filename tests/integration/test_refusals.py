@@ -71,8 +71,10 @@ class Flow:
             self.tries[event.wa_id] = self.tries.get(event.wa_id, 0) + 1
             await self._pipeline.handle(instance_id, event, number)
 
-        aside = self.aside.append
-        self.lanes.add(instance_id, Work(run, lambda _: aside(event.wa_id), lambda: None, f"MessageReceived {number}"))
+        async def aside(_error: Exception) -> None:
+            self.aside.append(event.wa_id)
+
+        self.lanes.add(instance_id, Work(run, aside, lambda: None, f"MessageReceived {number}"))
 
     async def run(self) -> None:
         """Until `end`."""

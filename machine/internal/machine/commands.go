@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"tomada/machine/internal/protocol"
 	"tomada/machine/internal/session"
@@ -131,27 +130,39 @@ func (m *machine) question(ctx context.Context, command protocol.Command) (value
 			value, err = nil, protocol.Errorf(protocol.Unknown, "the engine failed on this question")
 		}
 	}()
+	function, err := questionOf(command)
+	if err != nil {
+		return nil, err
+	}
 	open := m.session(command.InstanceID)
 	if open == nil {
 		return nil, noSession
 	}
-	limit := map[string]time.Duration{"probe": probeTimeout}[command.Type]
-	if limit == 0 {
-		limit = callTimeout
+	limit := callTimeout
+	if command.Type == "probe" {
+		limit = probeTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	return function(ctx, open)
+}
+
+// questionOf is what answers a command; what this machine does not know is refused, session or not.
+func questionOf(command protocol.Command) (func(context.Context, *session.Session) (any, error), error) {
 	switch command.Type {
 	case "probe":
-		return open.Alive(ctx), nil
+		return func(ctx context.Context, open *session.Session) (any, error) { return open.Alive(ctx), nil }, nil
 	case "request_phone_code":
-		return open.PhoneCode(ctx, command.Phone)
+		return func(ctx context.Context, open *session.Session) (any, error) {
+			return open.PhoneCode(ctx, command.Phone)
+		}, nil
 	case "ask":
-		ask := asks[command.Name]
-		if ask == nil {
-			return nil, protocol.Errorf(protocol.Refused, "this machine does not know the question %q", command.Name)
+		if ask := asks[command.Name]; ask != nil {
+			return func(ctx context.Context, open *session.Session) (any, error) {
+				return ask(ctx, open, command.Arguments)
+			}, nil
 		}
-		return ask(ctx, open, command.Arguments)
+		return nil, protocol.Errorf(protocol.Refused, "this machine does not know the question %q", command.Name)
 	}
 	return nil, protocol.Errorf(protocol.Refused, "this machine does not know the command %q", command.Type)
 }

@@ -71,11 +71,10 @@ func (s *Session) Send(message protocol.Outgoing) error {
 
 func (q *sends) work() {
 	defer close(q.done)
-	for {
+	defer q.giveBack("the session was closed before it was sent")
+	for !q.stopped() {
 		select {
 		case <-q.stop:
-			q.giveBack("the session was closed before it was sent")
-			return
 		case message := <-q.queue:
 			outcome := q.send(message)
 			q.settle(message.WaID, outcome)
@@ -143,6 +142,15 @@ func (q *sends) outcomesFirst(ctx context.Context, ids []types.MessageID) {
 		case <-time.After(outcomeWait):
 			return
 		}
+	}
+}
+
+func (q *sends) stopped() bool {
+	select {
+	case <-q.stop:
+		return true
+	default:
+		return false
 	}
 }
 

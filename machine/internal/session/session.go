@@ -191,7 +191,7 @@ func (s *Session) Close() {
 
 // Logout unlinks the device at WhatsApp and forgets its keys. The caller closes the session afterwards.
 func (s *Session) Logout(ctx context.Context) error {
-	if !s.loggedIn.Load() {
+	if !s.online() {
 		return protocol.Errorf(protocol.Retry, "not connected")
 	}
 	s.leaving.Store(true)
@@ -208,9 +208,13 @@ func (s *Session) Logout(ctx context.Context) error {
 	return failure(err)
 }
 
+// online is whether WhatsApp let us in on the present connection. whatsmeow's IsLoggedIn is not that: it stays true
+// after a connection broke.
+func (s *Session) online() bool { return s.loggedIn.Load() && s.client.IsConnected() }
+
 // Alive asks WhatsApp's server something cheap: keepalives prove less, a session can be deaf and answer them.
 func (s *Session) Alive(ctx context.Context) bool {
-	if !s.loggedIn.Load() {
+	if !s.online() {
 		return false
 	}
 	_, err := s.client.GetBlocklist(ctx)

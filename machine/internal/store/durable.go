@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,12 +60,17 @@ func (d durableSenderKeys) PutSenderKey(ctx context.Context, group, user string,
 	})
 }
 
+// durablePreKeys makes keys under a lock of its own: whatsmeow's is let go before our commit, and whoever had it next
+// would give the same numbers again.
 type durablePreKeys struct {
 	store.PreKeyStore
-	db *dbutil.Database
+	db     *dbutil.Database
+	making sync.Mutex
 }
 
-func (d durablePreKeys) GetOrGenPreKeys(ctx context.Context, count uint32) (made []*keys.PreKey, err error) {
+func (d *durablePreKeys) GetOrGenPreKeys(ctx context.Context, count uint32) (made []*keys.PreKey, err error) {
+	d.making.Lock()
+	defer d.making.Unlock()
 	err = commit(ctx, d.db, func(ctx context.Context) (err error) {
 		made, err = d.PreKeyStore.GetOrGenPreKeys(ctx, count)
 		return err
@@ -72,7 +78,9 @@ func (d durablePreKeys) GetOrGenPreKeys(ctx context.Context, count uint32) (made
 	return made, err
 }
 
-func (d durablePreKeys) GenOnePreKey(ctx context.Context) (made *keys.PreKey, err error) {
+func (d *durablePreKeys) GenOnePreKey(ctx context.Context) (made *keys.PreKey, err error) {
+	d.making.Lock()
+	defer d.making.Unlock()
 	err = commit(ctx, d.db, func(ctx context.Context) (err error) {
 		made, err = d.PreKeyStore.GenOnePreKey(ctx)
 		return err

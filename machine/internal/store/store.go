@@ -39,7 +39,7 @@ const Schema = "machine"
 const connectionsMax = 4
 
 // ours are the tables beside whatsmeow's. The host's keys are `<instance>.<epoch>`; only the host knows that, and the
-// index is for it. Deleting a device deletes what is keyed by it.
+// index is for it. Deleting a device deletes what is keyed by it; whatsmeow forgot one table.
 const ours = `
 create table if not exists tomada_session (
 	key text primary key,
@@ -53,6 +53,16 @@ create table if not exists tomada_lid (
 	primary key (key, lid)
 );
 create index if not exists tomada_lid_pn on tomada_lid (key, pn);
+do $$ begin
+	if not exists (
+		select from pg_constraint
+		where conname = 'tomada_of_device' and conrelid = 'whatsmeow_privacy_tokens'::regclass
+	) then
+		delete from whatsmeow_privacy_tokens where our_jid not in (select jid from whatsmeow_device);
+		alter table whatsmeow_privacy_tokens add constraint tomada_of_device
+			foreign key (our_jid) references whatsmeow_device(jid) on delete cascade on update cascade;
+	end if;
+end $$;
 `
 
 // Store is the session store of one machine.
@@ -136,7 +146,7 @@ func (s *Store) adopt(device *store.Device, key string) {
 	turns := newRatchets()
 	device.Sessions = turningSessions{durableSessions{device.Sessions, s.db}, turns}
 	device.SenderKeys = durableSenderKeys{device.SenderKeys, s.db}
-	device.PreKeys = durablePreKeys{device.PreKeys, s.db}
+	device.PreKeys = &durablePreKeys{PreKeyStore: device.PreKeys, db: s.db}
 	device.EventBuffer = &eventBuffer{EventBuffer: device.EventBuffer, ratchets: turns}
 	device.MsgSecrets = secrets{device.MsgSecrets, device.LIDs}
 	device.PrivacyTokens = tokens{device.PrivacyTokens, device.LIDs}

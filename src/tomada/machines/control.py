@@ -246,11 +246,10 @@ class SessionControl:
         told = not session.state.wanted or await self._log_out(session)
         if not told and insist:
             raise Unavailable("WhatsApp could not be told that this device is to be unlinked")
-        still_paired = session.state.wanted
-        session.happen(state_machine.Forgotten())
-        await self._until(session, lambda: session.at_rest)
-        if still_paired:  # else the machine itself told of the end
+        if session.state.wanted:  # else the machine itself told of the end
             self._host.tell(session, port.LoggedOut("Disconnected by request"))
+        session.happen(state_machine.Forgotten())  # its row after the event: cut short, the end is found and told anew
+        await self._until(session, lambda: session.at_rest)
         return told
 
     async def _log_out(self, session: HostedSession) -> bool:

@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 
 LEFTOVER_S = 8.0  # a machine finishes what is under way for 5 s after its host is gone
 
+LAST_WORDS_S = 2.0  # at a stop: to commit what machines told at their end, the outcomes of sends above all
 NUMBERS_S = 2.0  # an event waits so long for the number of whom it quotes
 
 _OF_THE_SESSION = {
@@ -149,19 +150,18 @@ class Host:
 
     async def start(self) -> None:
         """Bring everything back; returns when every wanted session is on its way, not when it is connected."""
-        wanted = await store.read_wanted(self._database)
-        for one in wanted:
+        wanted, found = await store.read_wanted(self._database), await store.read_found(self._database)
+        for one in (*wanted, *found):
             self._host(one)
         slots = self.folders.slots()
         await asyncio.gather(*(until_unlocked(self.folders.machine(slot), LEFTOVER_S) for slot in slots))
-        while len(self.machines) * self.settings.instances_per_machine <= len(wanted):
+        while len(self.machines) * self.settings.instances_per_machine <= len(self.sessions):
             self.start_machine()  # one place more than needed: the first QR code does not wait for a process
-        for session in list(self.sessions.values()):
-            session.happen(state_machine.Boot())
-            session.start()
-        for one in await store.read_found(self._database):
-            session = self._host(one)
-            session.happen(state_machine.FoundDevice())
+        for one in found:
+            self.sessions[one.instance_id].happen(state_machine.FoundDevice())
+        for one in wanted:
+            self.sessions[one.instance_id].happen(state_machine.Boot())
+        for session in self.all_sessions():
             session.start()
         self._tasks = [
             asyncio.create_task(probe_for_ever(self), name="probe sessions"),
@@ -176,7 +176,7 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(session.stop() for session in self.sessions.values()))
         await asyncio.gather(*(machine.stop() for machine in self.machines.values()))
-        await self.lanes.close()
+        await self.lanes.close(LAST_WORDS_S)
 
     async def hosted(self, instance_id: str) -> HostedSession | None:
         """The session of an instance, hosted from now on; None if there is no such instance.
@@ -332,7 +332,7 @@ class Host:
         session = self.sessions.get(instance_id)
         if session is None or session.machine is None or session.state.condition != "connected":
             raise NotConnected
-        return await session.machine.request(protocol.Ask(instance_id, name, arguments), timeout_s)
+        return await session.machine.request(protocol.Ask(instance_id, name, arguments), timeout_s, kills=False)
 
     # --- what tending does (tending.Tended) ---
 
@@ -373,7 +373,11 @@ class Host:
         return session
 
     def _told(self, machine: Machine, happened: Told) -> None:
-        """What a machine told: first the state (so that a receiver who asks sees it), then the event itself."""
+        """What a machine told: the event is queued first, and the row that says so behind it.
+
+        So a kill in between leaves a row that is behind, which the next opening finds out, and never an end of which
+        nobody was told. The state itself changes at once: a receiver of the event who asks sees it.
+        """
         session = self.sessions.get(happened.instance_id)
         try:
             event = told.decode(happened.raw)
@@ -383,13 +387,13 @@ class Host:
         if isinstance(event, told.Message) and event.file:
             event = _taken_in(event)
             happened = msgspec.structs.replace(happened, raw=msgspec.json.encode(event))
-        epoch = None
-        if type(event) in _OF_THE_SESSION and session is not None and session.machine is machine:
-            epoch = session.epoch
+        if session is None or session.machine is not machine or type(event) not in _OF_THE_SESSION:
+            self.lanes.add(happened.instance_id, self._work(happened, event, None))
+        else:
+            self.lanes.add(happened.instance_id, self._work(happened, event, session.epoch))
             happening = reading.read(event, _NOTHING_KNOWN)
             assert happening is not None  # each of these has a reader that never leaves out
             session.happen(happening)
-        self.lanes.add(happened.instance_id, self._work(happened, event, epoch))
 
     def _not_understood(self, happened: Told, error: told.NotUnderstood) -> None:
         """In order with the instance's other events."""
@@ -398,7 +402,8 @@ class Host:
         async def keep() -> None:
             await self._quarantine(happened, error)
 
-        self.lanes.add(happened.instance_id, Work(keep, _left_out, happened.done, "unknown event"))
+        work = Work(keep, lambda _error: keep(), happened.done, "unknown event")  # where it cannot be kept it stays
+        self.lanes.add(happened.instance_id, work)
 
     async def _quarantine(self, happened: Told, error: Exception) -> None:
         await quarantine.put(self._database, happened.instance_id, happened.raw, type(error).__name__)
@@ -410,8 +415,7 @@ class Host:
         instance_id = happened.instance_id
 
         async def run() -> None:
-            known = await self._known(instance_id, event)
-            ours = reading.read(event, known)
+            ours = reading.read(event, await self._known(instance_id, event))
             if ours is not None:
                 await self._pass_on(instance_id, ours, occurrence, epoch)
 

@@ -87,9 +87,11 @@ class Lanes:
         while (task := self._tasks.get(instance_id)) is not None:
             await asyncio.wait({task})
 
-    async def close(self) -> None:
-        """Drop what waits. What a machine told with a number was not acknowledged, so it comes again."""
+    async def close(self, within_s: float = 0.0) -> None:
+        """Drop what waits and is not done in time. What a machine told with a number comes again then."""
         tasks = list(self._tasks.values())
+        if tasks and within_s:
+            await asyncio.wait(tasks, timeout=within_s)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -62,6 +62,9 @@ class Around(Protocol):
     async def erase_keys(self, session: "HostedSession") -> None:
         """Remove the session's keys."""
 
+    def tell(self, session: "HostedSession", event: port.EngineEvent) -> None:
+        """Pass on an event of the session that no machine told."""
+
 
 class HostedSession:
     """The session of one machine of an instance; `epoch` says of which, and never changes."""
@@ -295,9 +298,11 @@ class HostedSession:
 
     def _opened(self, opened: protocol.Opened, spec: protocol.Spec) -> None:
         if opened.device or spec.pair:
-            self.happen(state_machine.Opened())
+            self.happen(state_machine.Opened(bool(opened.device)))
         else:
-            self._in_machine = False  # nothing was started: the store has no device for what we took for paired
+            self._in_machine = False  # nothing was started
+            if self.state.wanted:
+                self._around.tell(self, port.LoggedOut("its keys are gone"))
             self.happen(state_machine.NoDevice())
 
     def _postpone(self) -> None:

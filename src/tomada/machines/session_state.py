@@ -84,7 +84,9 @@ class Opening(msgspec.Struct, frozen=True, tag="opening"):
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The machine says that the engine runs."""
+    """The machine says that the session runs, and whether the session store holds a device for it."""
+
+    device: bool = True
 
 
 class NoDevice(msgspec.Struct, frozen=True, tag="no_device"):
@@ -236,14 +238,16 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
         case Opening():
             condition: Condition = "connecting" if state.wanted else state.condition
             return _change(state, condition=condition, retry_after_ms=None, running=True), ()
-        case Opened() if state.wanted and state.running and state.condition != "connected":
-            return state, (Watch("connect"),)
+        case Opened() if state.running and (state.wanted or happening.device) and state.condition != "connected":
+            return _known_as_paired(state), (Watch("connect"),)
+        case FoundDevice() if not state.wanted and _is_ended(state):
+            return state, (EraseKeys(),)
         case FoundDevice() if not state.wanted:
-            return state, (EraseKeys() if _is_ended(state) else OpenNow(),)
+            return _known_as_paired(state), (OpenNow(),)
         case NoDevice() if state.wanted:
             return _unpaired(state, "logged_out", WORDS["keys_gone"]), (Close(), EraseKeys())
-        case NoDevice():
-            return _change(state, **_STOPPED), ()
+        case NoDevice():  # a round of codes that was asked for meanwhile is still to begin
+            return _change(state, running=False), ()
         case OpenFailed() if state.running:
             return _failed(state, happening.reason, now_ms)
         case GraceOver() if state.running and state.condition != "connected":
@@ -258,7 +262,7 @@ def _internal(state: SessionState, happening: Internal, now_ms: int) -> Decision
             return state, ()  # it is being started: callers who ask in a loop must not keep it from connecting
         case AskedToRestart() if state.wanted and state.condition != "banned":
             return _change(state, condition="connecting", reason=WORDS["restart"], **_STOPPED), (OpenNow(),)
-        case AskedToRestart() if state.pairing:
+        case AskedToRestart() if not state.wanted:
             return _change(state, **_STOPPED), (Close(),)
         case NoCode() if state.pairing and state.running:  # else it still waits for its turn to be opened
             return _change(state, **_STOPPED), (Close(),)
@@ -274,6 +278,13 @@ def _booted(state: SessionState, now_ms: int) -> Decision:
     if state.condition == "banned" and (state.retry_after_ms or 0) > now_ms:
         return state, (OpenAt(state.retry_after_ms or 0, SPREAD_MS),)
     return _change(state, condition="connecting", reason=None, retry_after_ms=None), (OpenNow(),)
+
+
+def _known_as_paired(state: SessionState) -> SessionState:
+    """A device is in the session store: a phone is paired, whether or not anybody told us."""
+    if state.wanted:
+        return state
+    return _change(state, wanted=True, condition="connecting", reason=None, retry_after_ms=None, pairing=False)
 
 
 def _connected(state: SessionState, event: port.Connected, now_ms: int) -> SessionState:
@@ -323,11 +334,13 @@ def _held(state: SessionState, condition: Condition, until_ms: int | None) -> Se
 
 def _failed(state: SessionState, reason: str, now_ms: int) -> Decision:
     """Backoff; a round of QR codes that fails just ends, since the next one is somebody's call away."""
-    if not state.wanted:
+    if state.pairing:
         return _change(state, reason=reason, **_STOPPED), (Close(),)
     attempt = _failures(state, now_ms) + 1
-    after = _change(state, condition="failed", reason=reason, failures=attempt, **_STOPPED)
-    return after, (OpenAfterFailure(attempt),)
+    condition: Condition = "failed" if state.wanted else state.condition  # else it is only looked for a device
+    return _change(state, condition=condition, reason=reason, failures=attempt, **_STOPPED), (
+        OpenAfterFailure(attempt),
+    )
 
 
 def _started_anew(state: SessionState, words: str, now_ms: int) -> Decision:

@@ -21,10 +21,10 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     probe_retry_s: float = 10.0
     probe_timeout_s: float = 15.0
 
-    open_timeout_s: float = 60.0  # from its turn on; the engine needs 5 s if the network does not answer
-    close_timeout_s: float = 90.0  # the engine cannot end a connect under way, which lasts up to 60 s in such a network
+    open_timeout_s: float = 60.0  # from its turn on; the machine itself gives up before, as with the calls below
+    close_timeout_s: float = 90.0  # an opening under way comes first
     send_timeout_s: float = 10.0  # until the machine has taken a message, not until it is sent
-    phone_code_timeout_s: float = 30.0  # as the next: the engine itself gives up after 20 s, and says so
+    phone_code_timeout_s: float = 30.0  # as the next: the machine itself gives up after 20 s, and says so
     logout_timeout_s: float = 30.0
     qr_timeout_s: float = 10.0
     drain_timeout_s: float = 10.0  # for events of an instance that is removed to be committed

@@ -8,6 +8,10 @@ and a byte that arrives does not move it:
        │          │          │           │
       408        408      (writing)    closed
 
+An answer that ends the connection while the body still comes (413, 404, 401 to a client that sends `Connection:
+close`) must reach its client, which reads only when it has sent everything: with a plain close the kernel answers the
+rest with a reset, and our answer is lost. So we end our side only, and read on and discard for a while (`_linger`).
+
 `answering` is the application's time and has no deadline here; but as soon as the client reads slower than we write,
 it must make progress, or the connection is aborted.
 """
@@ -15,6 +19,7 @@ it must make progress, or the connection is aborted.
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
 
 import httptools
@@ -39,6 +44,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 75.0  # longer than the 60 s for which usual reverse proxies keep a connection
     header_bytes_max: int = 16 * 1024
     pipelined_max: int = 16
+    linger_s: float = 15.0  # in which a client may send the rest of a body after the last answer
+    linger_bytes_max: int = 64 << 20  # of such bodies, of all clients at a time
     connections_max: int = 4096
     connections_per_peer_max: int = 1024  # high, because behind a reverse proxy all clients are one peer
 
@@ -52,8 +59,39 @@ class Refusal(Exception):
         self.message = message
 
 
+class Shared:
+    """What all connections of a server have together: their number by client address, and bytes left to discard."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self.peers: Counter[str] = Counter()
+        self.discards_left = limits.linger_bytes_max
+
+
+class _Transport:
+    """The connection's transport, whose `close` gives the protocol a say; all else goes through."""
+
+    def __init__(self, transport: asyncio.Transport, closing: Callable[[], bool]) -> None:
+        self._transport, self._closing = transport, closing
+        self.lingering = False
+
+    def close(self) -> None:
+        """Close, or end our side only and read on."""
+        if self.lingering or not self._closing():
+            self._transport.close()
+        else:
+            self.lingering = True
+            self._transport.write_eof()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self.lingering or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. `peers` is shared by all connections of a server."""
+    """One connection. `shared` is of all connections of a server."""
 
     def __init__(
         self,
@@ -63,11 +101,12 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ServerLimits,
-        peers: Counter[str],
+        shared: Shared,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        self._peers = peers
+        self._shared, self._peers = shared, shared.peers
+        self._discarded = 0
         self._peer: str | None = None
         self._phase: Phase = "idle"
         self._deadline: asyncio.TimerHandle | None = None
@@ -83,6 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and refuse it if there are too many."""
         super().connection_made(transport)
+        self.transport: Any = _Transport(transport, self._linger)
         self._peer = self.client[0] if self.client else ""
         self._peers[self._peer] += 1
         if self._peers.total() > self._limits.connections_max:
@@ -97,6 +137,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._cancel_deadline()
         self._cancel_writing()
+        self._shared.discards_left += self._discarded
+        self._discarded = 0
         if self._peer is not None:
             self._peers[self._peer] -= 1
             if not self._peers[self._peer]:
@@ -106,6 +148,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse; a request that is refused on the way is answered and ends the connection."""
         if self._refused:
+            return
+        if self.transport.lingering:
+            self._discard(len(data))
             return
         self._unset_keepalive_if_required()
         if self._phase == "idle":
@@ -262,6 +307,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.transport.close()
         self._deadline = self.loop.call_later(_FLUSH_S, self.transport.abort)
+
+    def _linger(self) -> bool:
+        """Whether to read on instead of closing: the last answer is given, and its request's body still comes."""
+        if self._phase != "body" or self._refused:
+            return False
+        self.flow.resume_reading()
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(self._limits.linger_s, self.transport.abort)
+        return True
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        self._shared.discards_left -= size
+        if self._shared.discards_left < 0:
+            self.transport.abort()
 
     def _may_answer(self) -> bool:
         """Whether the next answer belongs to the request that came last; a client matches them by their order."""

@@ -10,7 +10,6 @@ import asyncio
 import functools
 import resource
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +18,7 @@ import msgspec
 import uvicorn
 
 from tomada.errors import TomadaError
-from tomada.wire.protocol import BoundedProtocol, ServerLimits
+from tomada.wire.protocol import BoundedProtocol, ServerLimits, Shared
 
 DEFAULT_LIMITS = ServerLimits()
 _BACKLOG = 2048
@@ -50,7 +49,7 @@ async def serving(
 
 
 def _config(app: Any, limits: ServerLimits, grace_s: float) -> uvicorn.Config:
-    protocol: Any = functools.partial(BoundedProtocol, limits=limits, peers=Counter[str]())
+    protocol: Any = functools.partial(BoundedProtocol, limits=limits, shared=Shared(limits))
     return uvicorn.Config(
         app,
         http=protocol,

@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tomada.engine.environment import ENGINE_ENVIRONMENT
+
 from tests.integration.machines.bench import Bench
 from tests.integration.machines.driven import Driven, machine
 from tomada.engine import port
-from tomada.engine.environment import ENGINE_ENVIRONMENT
 from tomada.machines.protocol import CloseSession
 
 

@@ -1,7 +1,13 @@
-"""A host under test: the real one on a real PostgreSQL, with scripted machines and a handler that remembers."""
+"""A host under test: the real one on a real PostgreSQL, with scripted machines and a handler that remembers.
+
+The session store is PostgreSQL's schema `machine`, as in production. A scripted machine has no database: what the store
+holds of an instance is written into its script's files just before each opening. So a device appears by `keys`, and is
+gone when the host has erased it.
+"""
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import time
@@ -12,6 +18,7 @@ from random import Random  # noqa: TID251 - seeded
 from tomada.engine import port
 from tomada.errors import NotFound
 from tomada.kit.clock import SystemClock
+from tomada.machines import keys
 from tomada.machines.control import SessionControl
 from tomada.machines.host import Host
 from tomada.machines.machine import Launch
@@ -19,6 +26,12 @@ from tomada.machines.settings import HostSettings
 from tomada.postgres.pool import Pool
 
 ACCOUNT = "A" * 32
+_DEVICE = """
+insert into machine.whatsmeow_device (jid, registration_id, noise_key, identity_key, signed_pre_key, signed_pre_key_id,
+    signed_pre_key_sig, adv_key, adv_details, adv_account_sig, adv_account_sig_key, adv_device_sig)
+values ($1, 1, $2, $2, $2, 1, $3, $4, $4, $3, $2, $3)
+"""
+_SESSION = "insert into machine.tomada_session (key, jid) values ($1, $2)"
 SCRIPTED = Path(__file__).with_name("scripted.py")
 QUICK = HostSettings(
     instances_per_machine=2,
@@ -56,12 +69,9 @@ class Events:
         self.all.append((instance_id, event, number))
 
     def texts(self, instance_id: str) -> list[str]:
-        """The messages received by an instance, each number once, in the order of the first telling."""
-        seen: dict[int, str] = {}
-        for owner, event, number in self.all:
-            if owner == instance_id and isinstance(event, port.MessageReceived):
-                seen.setdefault(number, event.wa_id)
-        return list(seen.values())
+        """The messages received by an instance, each once, in the order of the first telling."""
+        told = (event for owner, event, _ in self.all if owner == instance_id)
+        return list(dict.fromkeys(event.wa_id for event in told if isinstance(event, port.MessageReceived)))
 
     def kinds(self, instance_id: str) -> list[str]:
         """The kinds of an instance's events."""
@@ -75,7 +85,8 @@ class Hosting:
         self.pool = pool
         self.data = folder / "data"
         self.script = folder / "script"
-        self.script.mkdir(parents=True, exist_ok=True)
+        for name in ("devices", "waiting"):
+            (self.script / name).mkdir(parents=True, exist_ok=True)
         self.events = Events()
         self.opened: list[str] = []
         self.settings = settings
@@ -99,11 +110,15 @@ class Hosting:
         self.control = SessionControl(self.host)
         return self.host
 
-    async def spec(self, instance_id: str) -> port.SessionSpec:
-        """As the product's SpecSource."""
+    async def session_name(self, instance_id: str) -> str:
+        """As the product's SpecSource; it is asked before each opening."""
         if not await self.pool.fetchval("select 1 from instance where id = $1", instance_id):
             raise NotFound
-        return port.SessionSpec(instance_id, "", "Acme")
+        for path in (self.script / "devices").glob(f"{instance_id}.*"):
+            path.unlink()
+        for epoch in await keys.epochs(self.pool, instance_id):
+            (self.script / "devices" / keys.store_key(instance_id, epoch)).touch()
+        return "Acme"
 
     async def note_opening(self, instance_id: str) -> None:
         """The hook of the outgoing queue."""
@@ -122,12 +137,28 @@ class Hosting:
             *(instance_id, ACCOUNT, instance_id.encode()),
         )
         if condition is not None:
-            self.host.folders.store(instance_id, 1).write_text("keys")
+            await self.keys(instance_id)
             await self.pool.execute(
                 "insert into session (instance_id, wanted, condition, retry_after_ms) values ($1, true, $2, $3)",
                 *(instance_id, condition, columns.get("retry_after_ms")),
             )
         return instance_id
+
+    async def keys(self, instance_id: str, epoch: int = 1) -> None:
+        """A device in the session store, as a machine writes it when a phone has scanned a code."""
+        device = f"{instance_id}{epoch}:1@s.whatsapp.net"
+        await self.pool.execute(_DEVICE, device, bytes(32), bytes(64), b"")
+        await self.pool.execute(_SESSION, keys.store_key(instance_id, epoch), device)
+
+    async def epochs(self, instance_id: str) -> list[int]:
+        """The machines of an instance that have keys."""
+        return await keys.epochs(self.pool, instance_id)
+
+    async def pair(self, instance_id: str, epoch: int = 1) -> None:
+        """A phone scans a code of the round that is on."""
+        await self.keys(instance_id, epoch)
+        await self.control.phone_code(instance_id, "5588")
+        await self.connected(instance_id)
 
     def behave(self, name: str, mode: str) -> None:
         """Tell the scripted machines how to be; `well` ends it."""
@@ -145,6 +176,10 @@ class Hosting:
     async def order(self, instance_id: str, words: str) -> None:
         """Send a text that is an order to the scripted machine."""
         await self.control.transmit(instance_id, "Z", "55", port.Text(words))
+
+    async def tell(self, instance_id: str, *events: dict[str, object]) -> None:
+        """Have a scripted machine tell events that wait for our commit."""
+        await self.order(instance_id, f"!tell {json.dumps(events)}")
 
     async def connected(self, *instance_ids: str, within_s: float = 10.0) -> None:
         """Wait until all of these are connected, in the database too."""
@@ -169,10 +204,9 @@ class Hosting:
         assert machine.pid is not None
         return machine.pid
 
-    def journals(self) -> int:
-        """Events in all journals."""
-        files = [path.read_text() for path in self.data.glob("machines/*/journal")]
-        return sum(line.startswith("{") for text in files for line in text.splitlines())
+    def waiting(self) -> int:
+        """Events that WhatsApp was not acknowledged."""
+        return sum(len(path.read_text().splitlines()) for path in (self.script / "waiting").iterdir())
 
 
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:

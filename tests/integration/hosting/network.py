@@ -41,6 +41,11 @@ class Network:
         """Put a fault in force."""
         await self.call("POST", "faults", {"kind": kind, **more})
 
+    async def connects_ms(self) -> list[int]:
+        """When clients connected, epoch milliseconds."""
+        times: list[int] = (await self.call("GET", "faults"))["connects"]["timesMs"]
+        return times
+
     async def well(self) -> None:
         """End all standing faults."""
         await self.call("DELETE", "faults")

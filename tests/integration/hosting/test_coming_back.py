@@ -17,7 +17,6 @@ from tests.integration.hosting.hosting import Hosting, alive, until
 from tomada.errors import NotConnected, OutcomeUnknown, Refused
 from tomada.machines import machine
 from tomada.machines.control import QrCode
-from tomada.machines.host import Host
 from tomada.machines.machine import Machine
 from tomada.machines.tending import tend
 
@@ -98,7 +97,7 @@ async def test_a_machine_that_does_not_end_when_it_should_be_renewed_is_killed(
     pid = hosting.pid_of("a")
     os.kill(pid, signal.SIGSTOP)
 
-    hosting.host.machines[0].recycle()
+    hosting.host.machines[0].recycle("a test")
 
     await until(lambda: not alive(pid))
     await hosting.connected("a")
@@ -121,44 +120,45 @@ async def test_a_machine_that_keeps_failing_is_tried_ever_more_slowly(hosting: H
 
 
 async def test_openings_wait_for_their_turn_and_not_for_their_deadline(hosting: Hosting) -> None:
-    """A machine that starts its sessions slowly, one after another, is not overrun: none is late, none is killed."""
+    """The deadline of an opening counts from its turn: at a slow pace none is late, and no machine is killed for it."""
     hosting.settings = msgspec.structs.replace(
-        hosting.settings, instances_per_machine=30, open_timeout_s=2.0, close_timeout_s=1.0
+        hosting.settings, instances_per_machine=30, orderly_rate=4.0, orderly_burst=1, open_timeout_s=2.0
     )
     hosting.new_host()
-    names = [f"i{number}" for number in range(20)]  # 6 s in all, three times the deadline of each
+    names = [f"i{number}" for number in range(12)]
     for name in names:
         await hosting.instance(name, "connected")
-        hosting.behave(name, "slow")
 
     await hosting.host.start()
 
     await hosting.connected(*names, within_s=30)
     assert hosting.host.figures().machine_restarts == 0
-    assert len(hosting.asked("open_session")) == len(names)
+    times = sorted(at_s for at_s, _ in hosting.asked("open_session"))
+    assert len(times) == len(names)
+    assert times[-1] - times[0] > 2.0  # 2.75 s by the pace
 
 
 async def test_a_session_that_waits_for_its_turn_heeds_what_is_asked_of_it(hosting: Hosting) -> None:
     """Disconnected by request while others are being started: it is not opened any more, and nobody waits for that."""
-    hosting.settings = msgspec.structs.replace(hosting.settings, instances_per_machine=30)
+    hosting.settings = msgspec.structs.replace(
+        hosting.settings, instances_per_machine=30, orderly_rate=0.1, orderly_burst=1
+    )
     hosting.new_host()
-    names = [f"i{number}" for number in range(10)]
+    names = ["a", "b", "c"]
     for name in names:
         await hosting.instance(name, "connected")
-        hosting.behave(name, "slow")
     await hosting.host.start()
     await until(lambda: len(hosting.asked("open_session")) == 1)
+    waiting = [name for name in names if not hosting.asked("open_session", name)]
+    session = hosting.host.sessions[waiting[0]]
 
-    waiting = None
-    while waiting is None:  # whose turn is next is open: one that came to it just now is not the one that waits
-        asked = next(name for name in reversed(names) if not hosting.asked("open_session", name))
-        assert not await hosting.control.logout(asked)  # nobody at WhatsApp could be told
-        names.remove(asked)
-        waiting = None if hosting.asked("open_session", asked) else asked
+    assert not await hosting.control.logout(waiting[0])  # nobody at WhatsApp could be told
 
-    assert len(hosting.asked("open_session")) < len(names)
-    await hosting.connected(*names, within_s=30)
-    assert not hosting.asked("open_session", waiting)
+    assert not (await hosting.row(waiting[0], "unpaired"))["wanted"]
+    assert await hosting.epochs(waiting[0]) == []
+    assert session.at_rest
+    assert not hosting.host.sessions[waiting[1]].at_rest
+    assert len(hosting.asked("open_session")) == 1
 
 
 async def test_a_session_that_fails_backs_off_and_never_gives_up(hosting: Hosting) -> None:
@@ -381,20 +381,3 @@ async def test_a_session_that_is_being_let_go_is_not_asked_any_more(hosting: Hos
 
     assert isinstance(await hosting.control.qr("a"), QrCode)
     await going
-
-
-async def test_a_machine_that_leaked_many_rounds_is_renewed_when_idle(hosting: Hosting) -> None:
-    """Rounds of QR codes that end without a phone leave something behind in the engine: its process is renewed."""
-    host: Host = hosting.host
-    await hosting.instance("a")
-    await host.start()
-    await until(lambda: all(machine.ready for machine in host.machines.values()))
-    pid = host.machines[0].pid
-    for _ in range(hosting.settings.leaked_rounds_idle_max):
-        await hosting.control.qr("a")
-        session = host.sessions["a"]
-        await hosting.control.restart("a")  # ends the round
-        await until(lambda session=session: session.at_rest)  # type: ignore[misc]
-
-    await until(lambda: host.machines[0].ready and host.machines[0].pid != pid)
-    assert host.machines[0].leaked_rounds == 0

@@ -20,6 +20,7 @@ async def test_pairing_from_the_first_code_to_connected(hosting: Hosting) -> Non
 
     first = await hosting.control.qr("a")
     again = await hosting.control.qr("a")
+    await hosting.keys("a")
     code = await hosting.control.phone_code("a", "5599")
 
     assert isinstance(first, QrCode)
@@ -90,7 +91,7 @@ async def test_logging_out_unlinks_forgets_and_tells(hosting: Hosting) -> None:
     row = await hosting.row("a", "unpaired")
     assert (row["wanted"], row["phone"]) == (False, "5511")
     assert len(hosting.asked("logout", "a")) == 1
-    assert not hosting.host.folders.has_keys("a", 1)
+    assert await hosting.epochs("a") == []
     await until(lambda: hosting.events.kinds("a") == ["Connected", "LoggedOut"])
     assert isinstance(await hosting.control.qr("a"), QrCode)
 
@@ -104,21 +105,9 @@ async def test_being_unlinked_by_the_phone_leads_to_a_clean_new_pairing(hosting:
     await hosting.order("a", '!event {"type": "logged_out", "reason": "unlinked"}')
 
     assert not (await hosting.row("a", "logged_out"))["wanted"]
-    await until(lambda: not hosting.host.folders.has_keys("a", 1))
     assert isinstance(await hosting.control.qr("a"), QrCode)
-    await hosting.control.phone_code("a", "5588")
-    await hosting.connected("a")
-
-
-async def test_keys_that_are_gone_are_noticed(hosting: Hosting) -> None:
-    """A wanted session that shows a QR code has lost its keys: it is logged out, and does not stand there pairing."""
-    await hosting.instance("a", "connected")
-    hosting.host.folders.erase_store("a", 1)
-
-    await hosting.host.start()
-
-    assert not (await hosting.row("a", "logged_out"))["wanted"]
-    await until(lambda: bool(hosting.asked("close_session", "a")))
+    assert await hosting.epochs("a") == []
+    await hosting.pair("a")
 
 
 async def test_restart_closes_and_opens_and_restore_is_harmless_when_connected(hosting: Hosting) -> None:
@@ -160,7 +149,7 @@ async def test_a_send_is_taken_or_surely_not(hosting: Hosting) -> None:
 
 
 async def test_removing_unlinks_stops_and_erases_and_can_be_repeated(hosting: Hosting) -> None:
-    """Afterwards nothing is hosted and no file is left; an instance with a newer epoch is left alone."""
+    """Afterwards nothing is hosted and no key is left; an instance with a newer epoch is left alone."""
     await hosting.instance("a", "connected")
     await hosting.host.start()
     await hosting.connected("a")
@@ -168,16 +157,30 @@ async def test_removing_unlinks_stops_and_erases_and_can_be_repeated(hosting: Ho
     assert await hosting.control.remove("a", epoch=1, force=True) == ""  # from before the machine it has now
     assert hosting.control.connected("a")
     assert await hosting.control.erase_files("a", epoch=1) == 0
+    assert await hosting.epochs("a") == [1]
     assert await hosting.control.remove("a", epoch=2, force=False) == KEYS_ERASED
-    (hosting.host.folders.instance("a") / "1" / "media").touch()
-    assert await hosting.control.erase_files("a", epoch=2) == 1
 
     assert "a" not in hosting.host.sessions
-    assert not hosting.host.folders.instance("a").exists()
+    assert await hosting.epochs("a") == []
     assert len(hosting.asked("logout", "a")) == 1
     assert await hosting.control.remove("a", epoch=2, force=True) == ""
     assert await hosting.control.erase_files("a", epoch=2) == 0
     assert await hosting.control.remove("never-was", epoch=2, force=True) == ""
+
+
+async def test_keys_that_are_left_are_erased_and_counted(hosting: Hosting) -> None:
+    """Restored from a backup after the removal, say: those from before the epoch go, and nobody else's."""
+    await hosting.instance("a")
+    await hosting.instance("b", "connected")
+    await hosting.host.start()
+    await hosting.connected("b")
+    for epoch in (1, 2, 10):
+        await hosting.keys("a", epoch)
+
+    assert await hosting.control.erase_files("a", epoch=10) == 2
+
+    assert await hosting.epochs("a") == [10]
+    assert await hosting.epochs("b") == [1]
 
 
 async def test_removing_what_cannot_be_unlinked_is_tried_again_or_forced(

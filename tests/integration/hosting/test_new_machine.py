@@ -6,7 +6,6 @@ The rows are changed as the lifecycle's swaps change them; machines, keys and ca
 import pytest
 
 from tests.integration.hosting.hosting import ACCOUNT, Hosting, until
-from tomada.engine import port
 from tomada.errors import SubscriptionNeeded, Unavailable
 from tomada.machines.control import KEYS_ERASED, NOT_TOLD, QrCode
 from tomada.machines.host import FormerMachine
@@ -14,10 +13,10 @@ from tomada.machines.host import FormerMachine
 START = "insert into deletion (instance_id, account_id, epoch, scope, cause) values ($1, $2, $3, 'machine', 'expired')"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a connection that does not come."""
-    monkeypatch.setattr("tomada.machines.control.REMOVAL_CONNECT_S", 0.3)
+    monkeypatch.setattr("tomada.machines.control.REMOVAL_CONNECT_S", 1.0)
 
 
 async def expire(hosting: Hosting, name: str, epoch: int = 2) -> None:
@@ -40,10 +39,10 @@ async def finish(hosting: Hosting, name: str) -> None:
 async def pair(hosting: Hosting, name: str) -> None:
     """From the code to connected."""
     assert isinstance(await hosting.control.qr(name), QrCode)
-    await hosting.control.phone_code(name, "5588")
-    await hosting.connected(name)
+    await hosting.pair(name, epoch=3)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_new_pairing_is_not_touched_by_the_old_machine_s_removal(hosting: Hosting) -> None:
     """WhatsApp could not be told, the customer paid: no code before the old device is gone, and the new one stays."""
     await hosting.instance("a", "connected")
@@ -71,7 +70,7 @@ async def test_a_new_pairing_is_not_touched_by_the_old_machine_s_removal(hosting
         assert await hosting.control.remove("a", epoch=2, force=force) == ""
         assert await hosting.control.erase_files("a", epoch=2) == 0
     assert hosting.control.connected("a") == 3
-    assert hosting.host.folders.has_keys("a", 3)
+    assert await hosting.epochs("a") == [3]
     assert len(hosting.asked("logout", "a")) == 1
 
 
@@ -87,12 +86,13 @@ async def test_keys_of_a_killed_server_are_logged_out_whatever_the_row_says(host
     assert await hosting.control.remove("a", epoch=2, force=False) == KEYS_ERASED
 
     assert len(hosting.asked("logout", "a")) == 1
-    assert not hosting.host.folders.has_keys("a", 1)
+    assert await hosting.epochs("a") == []
     assert hosting.events.kinds("a") == []  # that device was never the new machine's
     await finish(hosting, "a")
     await pair(hosting, "a")
 
 
+@pytest.mark.usefixtures("quick")
 async def test_keys_that_could_not_be_logged_out_do_not_count_as_unlinked(hosting: Hosting) -> None:
     """No row, no hosted session, no way to WhatsApp: tried again, and if forced the note says so."""
     await hosting.instance("a", "connected")
@@ -103,15 +103,15 @@ async def test_keys_that_could_not_be_logged_out_do_not_count_as_unlinked(hostin
 
     with pytest.raises(Unavailable):
         await hosting.control.remove("a", epoch=2, force=False)
-    assert hosting.host.folders.has_keys("a", 1)
+    assert await hosting.epochs("a") == [1]
     assert await hosting.control.remove("a", epoch=2, force=True) == NOT_TOLD
-    assert not hosting.host.folders.has_keys("a", 1)
+    assert await hosting.epochs("a") == []
 
 
 async def test_every_former_machine_goes(hosting: Hosting) -> None:
     """Two lost one after the other, none removed so far: one deletion removes both."""
     await hosting.instance("a", "connected")
-    hosting.host.folders.store("a", 3).write_text("keys")
+    await hosting.keys("a", 3)
     await expire(hosting, "a", 4)
     await hosting.host.start()
 
@@ -119,7 +119,7 @@ async def test_every_former_machine_goes(hosting: Hosting) -> None:
 
     assert len(hosting.asked("logout", "a")) == 2
     assert await hosting.control.erase_files("a", epoch=4) == 0
-    assert not hosting.host.folders.instance("a").exists()
+    assert await hosting.epochs("a") == []
 
 
 async def test_what_an_old_session_tells_is_not_the_new_machine_s(hosting: Hosting) -> None:
@@ -131,7 +131,7 @@ async def test_what_an_old_session_tells_is_not_the_new_machine_s(hosting: Hosti
     await expire(hosting, "a")
     await subscribe(hosting, "a")
     for name in ("a", "b"):
-        await hosting.order(name, '!event {"type": "session_ended", "reason": "x"}')
+        await hosting.order(name, '!event {"type": "connect_failed", "reason": "x"}')
 
     await until(lambda: hosting.events.kinds("b").count("Connected") == 2)
     await until(lambda: len(hosting.asked("open_session", "a")) == 2 and hosting.control.connected("a") == 1)
@@ -171,29 +171,3 @@ async def test_a_round_of_codes_is_ended_by_a_removal(hosting: Hosting) -> None:
     assert len(hosting.asked("close_session", "a")) == 1
     assert hosting.asked("logout", "a") == []
     assert "a" not in hosting.host.sessions
-
-
-async def test_files_are_erased_when_no_journal_tells_of_them(
-    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A neighbour's event, told before and not stored yet, keeps ours in the journal that they share: no receipt."""
-    monkeypatch.setattr("tomada.machines.control.JOURNALS_S", 0.4)
-    for name in ("a", "b", "c"):
-        await hosting.instance(name, "connected")
-    await hosting.host.start()
-    await hosting.connected("a", "b", "c")
-    ours, other = next(pair for pair in ("ab", "ac", "bc") if hosting.pid_of(pair[0]) == hosting.pid_of(pair[1]))
-    hosting.events.fail = lambda event: OSError() if isinstance(event, port.MessageReceived) else None
-    await hosting.order(other, "!tell 1")
-    await until(lambda: hosting.events.failed != [])
-    await hosting.order(ours, "hello")
-    await until(lambda: "MessageSent" in hosting.events.kinds(ours))
-    await expire(hosting, ours)
-    assert await hosting.control.remove(ours, epoch=2, force=False) == KEYS_ERASED
-
-    with pytest.raises(Unavailable, match="journal"):
-        await hosting.control.erase_files(ours, epoch=2)
-    hosting.events.fail = lambda _event: None
-    monkeypatch.setattr("tomada.machines.control.JOURNALS_S", 20.0)
-    assert await hosting.control.erase_files(ours, epoch=2) == 0
-    assert hosting.journals() == 0

@@ -1,27 +1,41 @@
-"""One sandbox and one machine for all tests of this folder; tests that kill take a machine of their own."""
+"""One sandbox, one session store and one machine for all tests of this folder; tests that kill take their own."""
 
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from tests.integration.machines.bench import Bench, running_bench
+from tests.integration.hosting.network import running_network
 from tests.integration.machines.driven import Driven
+from tests.integration.machines.stage import Stage, Store, prepared_store
+from tomada.postgres.launcher import EmbeddedServer
 
 
 @pytest.fixture(scope="session")
-async def bench() -> AsyncIterator[Bench]:
-    """A sandbox process."""
+async def sessions(postgres: EmbeddedServer) -> Store:
+    """A session store that is shared, as in the product; nothing else is in its database."""
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        await connection.execute("create database machines_conformance")
+    finally:
+        await connection.close()
+    return await prepared_store(postgres.dsn_of("machines_conformance"))
+
+
+@pytest.fixture(scope="session")
+async def stage(sessions: Store) -> AsyncIterator[Stage]:
+    """A sandbox process, with that store."""
     with tempfile.TemporaryDirectory(prefix="tomada-machines-") as folder:
-        async with running_bench(Path(folder)) as made:
-            yield made
+        async with running_network(Path(folder) / "sandbox") as network:
+            yield Stage(network, sessions, Path(folder))
 
 
 @pytest.fixture(scope="session")
-async def shared(bench: Bench) -> AsyncIterator[Driven]:
+async def shared(stage: Stage) -> AsyncIterator[Driven]:
     """A machine for tests that leave it well."""
-    async with bench.machine("shared", "--probe-deadline-s", "2") as driven:
+    async with stage.machine("shared") as driven:
         yield driven
         assert await driven.end() == 0
 
@@ -35,12 +49,12 @@ class Pair:
 
 
 @pytest.fixture(scope="session")
-async def pair(bench: Bench, shared: Driven) -> Pair:
+async def pair(stage: Stage, shared: Driven) -> Pair:
     """Alice and Bob, paired once."""
-    return Pair(await bench.paired(shared, "alice", "Alice Sales"), await bench.paired(shared, "bob", "Bob Support"))
+    return Pair(await stage.paired(shared, "alice", "Alice Sales"), await stage.paired(shared, "bob", "Bob Support"))
 
 
 @pytest.fixture(autouse=True)
-async def _without_faults(bench: Bench) -> AsyncIterator[None]:
+async def _without_faults(stage: Stage) -> AsyncIterator[None]:
     yield
-    await bench.no_faults()
+    await stage.network.well()

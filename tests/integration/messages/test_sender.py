@@ -39,13 +39,13 @@ class Machine:
     def connected(self, instance_id: str) -> int | None:
         return self.epoch if self.up else None
 
-    async def transmit(self, instance_id: str, zaap_id: str, chat: str, content: Content) -> None:
+    async def transmit(self, instance_id: str, message_id: str, chat: str, content: Content) -> None:
         if not self.up or self.refuse:
             self.refuse = max(0, self.refuse - 1)
-            raise EngineRefused("not connected")
+            raise EngineRefused("not connected", retry=True)
         if len(content.message) > self.bytes_max:
             raise MessageTooLarge
-        self.taken.put_nowait((zaap_id, content.message))
+        self.taken.put_nowait((message_id, content.message))
 
     async def restart(self, instance_id: str) -> None:
         self.restarts += 1
@@ -99,11 +99,11 @@ class Store(MessageStore):
             raise ConnectionResetError
         return claimed
 
-    async def give_back(self, instance_id: str, zaap_id: str, *, counted: bool) -> None:
+    async def give_back(self, instance_id: str, message_id: str, *, counted: bool) -> None:
         if self.lose_returns:
             self.lose_returns -= 1
             raise ConnectionResetError
-        await super().give_back(instance_id, zaap_id, counted=counted)
+        await super().give_back(instance_id, message_id, counted=counted)
 
 
 class Queue:
@@ -122,17 +122,17 @@ class Queue:
         return message.content
 
     async def _gave_up(self, message: Outgoing, error: str) -> None:
-        self.failed.append(message.zaap_id)
-        await self.store.settle_failed(message.instance_id, message.zaap_id, error)
+        self.failed.append(message.message_id)
+        await self.store.settle_failed(message.instance_id, message.message_id, error)
 
     async def accept(self, text: str, queue_max: int = 1000) -> Accepted:
         accepted = await accept(self.committer, INSTANCE, "5511999999999", Text(text), None, queue_max)
         self.sender.wake(INSTANCE)
         return accepted
 
-    async def tell_sent(self, zaap_id: str) -> None:
-        await self.store.settle_sent(INSTANCE, zaap_id, f"WA-{zaap_id}")
-        self.sender.settled(zaap_id, known=True)
+    async def tell_sent(self, message_id: str) -> None:
+        await self.store.settle_sent(INSTANCE, message_id)
+        self.sender.settled(message_id, known=True)
 
 
 @pytest.fixture
@@ -162,12 +162,12 @@ async def test_messages_leave_in_the_order_of_acceptance_one_at_a_time(queue: Qu
 
     seen = []
     for _ in accepted:
-        zaap_id, _ = await queue.machine.next()
+        message_id, _ = await queue.machine.next()
         assert queue.machine.taken.empty()
-        seen.append(zaap_id)
-        await queue.tell_sent(zaap_id)
+        seen.append(message_id)
+        await queue.tell_sent(message_id)
 
-    assert [one.zaap_id for one in accepted] == seen
+    assert [one.message_id for one in accepted] == seen
     assert await queue.store.count(ACCOUNT, INSTANCE) == 0
 
 
@@ -180,7 +180,7 @@ async def test_what_the_machine_does_not_take_waits_for_the_connection(queue: Qu
     queue.machine.up = True
     queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == accepted.zaap_id
+    assert (await queue.machine.next())[0] == accepted.message_id
     head = await queue.store.head(INSTANCE)
     assert head is not None
     assert (head.state, head.attempts) == ("sending", 1)
@@ -195,9 +195,9 @@ async def test_an_unknown_outcome_is_sent_again_in_its_place(queue: Queue) -> No
     await queue.sender.session_opening(INSTANCE)
     queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == first.zaap_id
-    await queue.tell_sent(first.zaap_id)
-    assert (await queue.machine.next())[0] == second.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
+    await queue.tell_sent(first.message_id)
+    assert (await queue.machine.next())[0] == second.message_id
 
 
 @pytest.mark.parametrize("where", ["claim", "quote"])
@@ -215,11 +215,11 @@ async def test_a_session_opened_before_the_hand_over_does_not_send_twice(queue: 
     queue.sender.wake(INSTANCE)
     gate.open()
 
-    assert (await queue.machine.next())[0] == first.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
     head = await queue.store.head(INSTANCE)
     assert head is not None
     assert (head.zaap_id, head.state) == (first.zaap_id, "sending")
-    await queue.tell_sent(first.zaap_id)
+    await queue.tell_sent(first.message_id)
     await settle(queue)
     assert queue.machine.taken.empty()
 
@@ -229,12 +229,12 @@ async def test_a_message_whose_outcome_stays_unknown_fails_after_some_attempts(q
     first = await queue.accept("poison")
     second = await queue.accept("second")
     for _ in range(ATTEMPTS_MAX):
-        assert (await queue.machine.next())[0] == first.zaap_id
+        assert (await queue.machine.next())[0] == first.message_id
         await queue.sender.session_opening(INSTANCE)
         queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == second.zaap_id
-    assert queue.failed == [first.zaap_id]
+    assert (await queue.machine.next())[0] == second.message_id
+    assert queue.failed == [first.message_id]
 
 
 async def test_a_claim_whose_answer_is_lost_does_not_block_the_queue(queue: Queue) -> None:
@@ -245,7 +245,7 @@ async def test_a_claim_whose_answer_is_lost_does_not_block_the_queue(queue: Queu
 
     queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == first.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
     head = await queue.store.head(INSTANCE)
     assert head is not None
     assert head.attempts == 1
@@ -260,13 +260,13 @@ async def test_a_refused_message_that_could_not_be_given_back_goes_out_later(que
 
     queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == first.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
 
 
 async def test_a_message_without_an_outcome_is_not_sent_again_by_guess(queue: Queue) -> None:
-    """Regression: it was sent twice, although its outcome lay in the journal of a machine that was not read.
+    """Regression: it was sent twice, although its outcome waited in a machine that was not read.
 
-    Only the session's next opening, before which the journal is committed, may say that the outcome is unknown.
+    Only the session's next opening, before which everything told is committed, may say that the outcome is unknown.
     """
     first = await queue.accept("first")
     second = await queue.accept("second")
@@ -274,9 +274,9 @@ async def test_a_message_without_an_outcome_is_not_sent_again_by_guess(queue: Qu
 
     await queue.machine.restarted(2)
     queue.sender.wake(INSTANCE)
-    await queue.tell_sent(first.zaap_id)
+    await queue.tell_sent(first.message_id)
 
-    assert (await queue.machine.next())[0] == second.zaap_id
+    assert (await queue.machine.next())[0] == second.message_id
     head = await queue.store.head(INSTANCE)
     assert head is not None
     assert (head.zaap_id, head.attempts) == (second.zaap_id, 1)
@@ -293,9 +293,9 @@ async def test_a_restart_that_fails_is_asked_for_again(queue: Queue) -> None:
     await queue.machine.next()
 
     await queue.machine.restarted(2)
-    await queue.tell_sent(first.zaap_id)
+    await queue.tell_sent(first.message_id)
 
-    assert (await queue.machine.next())[0] == second.zaap_id
+    assert (await queue.machine.next())[0] == second.message_id
 
 
 async def test_a_lane_does_not_wait_for_a_session_that_is_gone(queue: Queue) -> None:
@@ -317,8 +317,8 @@ async def test_a_message_that_no_machine_can_take_fails_and_blocks_nobody(queue:
     first = await queue.accept("x" * (queue.machine.bytes_max + 1))
     second = await queue.accept("second")
 
-    assert (await queue.machine.next())[0] == second.zaap_id
-    assert queue.failed == [first.zaap_id]
+    assert (await queue.machine.next())[0] == second.message_id
+    assert queue.failed == [first.message_id]
 
 
 async def settle(queue: Queue) -> None:
@@ -379,7 +379,7 @@ async def test_a_removed_message_is_not_sent(queue: Queue) -> None:
     queue.machine.up = True
     queue.sender.wake(INSTANCE)
 
-    assert (await queue.machine.next())[0] == second.zaap_id
+    assert (await queue.machine.next())[0] == second.message_id
     assert await queue.store.cancel(ACCOUNT, INSTANCE, None) == []
 
 
@@ -388,13 +388,12 @@ async def test_an_outcome_told_twice_settles_once(queue: Queue) -> None:
     accepted = await queue.accept("one")
     await queue.machine.next()
 
-    first = await queue.store.settle_sent(INSTANCE, accepted.zaap_id, "WA-1")
-    second = await queue.store.settle_sent(INSTANCE, accepted.zaap_id, "WA-1")
+    first = await queue.store.settle_sent(INSTANCE, accepted.message_id)
+    second = await queue.store.settle_sent(INSTANCE, accepted.message_id)
 
     assert first is not None
     assert second is not None
     assert first.message_id == second.message_id == accepted.message_id
-    assert await queue.store.message_ids(INSTANCE, ("WA-1", "WA-2")) == {"WA-1": accepted.message_id}
 
 
 async def test_what_was_removed_behind_a_message_under_way_is_not_sent(queue: Queue) -> None:
@@ -402,24 +401,24 @@ async def test_what_was_removed_behind_a_message_under_way_is_not_sent(queue: Qu
     first = await queue.accept("one")
     second = await queue.accept("two")
     third = await queue.accept("three")
-    assert (await queue.machine.next())[0] == first.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
 
     assert await queue.store.cancel(ACCOUNT, INSTANCE, second.message_id) == [second.zaap_id]
-    await queue.tell_sent(first.zaap_id)
+    await queue.tell_sent(first.message_id)
 
-    assert (await queue.machine.next())[0] == third.zaap_id
+    assert (await queue.machine.next())[0] == third.message_id
 
 
 async def test_what_is_queued_behind_the_last_message_goes_out_at_once(queue: Queue) -> None:
     """Queued after the claim of the last head, it is no part of what the claim brought: the lane asks once more."""
     first = await queue.accept("one")
-    assert (await queue.machine.next())[0] == first.zaap_id
+    assert (await queue.machine.next())[0] == first.message_id
     second = await queue.accept("two")
 
-    await queue.tell_sent(first.zaap_id)
+    await queue.tell_sent(first.message_id)
 
     async with asyncio.timeout(SWEEP_S / 2):
-        assert (await queue.machine.next())[0] == second.zaap_id
+        assert (await queue.machine.next())[0] == second.message_id
 
 
 async def test_a_new_machine_s_messages_do_not_leave_through_the_old_one(queue: Queue, pool: Pool) -> None:
@@ -433,8 +432,8 @@ async def test_a_new_machine_s_messages_do_not_leave_through_the_old_one(queue: 
     queue.machine.epoch = 3
     queue.sender.wake(INSTANCE)
 
-    assert await queue.machine.next() == (waits.zaap_id, "for the new one")
-    await queue.tell_sent(waits.zaap_id)
+    assert await queue.machine.next() == (waits.message_id, "for the new one")
+    await queue.tell_sent(waits.message_id)
 
 
 async def test_a_page_of_the_queue_is_bounded_in_bytes(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -153,6 +154,55 @@ async def test_body_after_an_early_answer() -> None:
         said, _ = await _until_closed(reader, writer, b"x")
         assert said.endswith(b"early")
         assert b"408" not in said
+
+
+def _post_everything_first(host: str, port: int, size: int) -> tuple[int, bytes]:
+    """http.client, which reads only when all is sent, with a body that nobody wants."""
+    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection.request("POST", "/early", b"x" * size, {"Connection": "close"})
+    answer = connection.getresponse()
+    said = answer.status, answer.read()
+    connection.close()
+    return said
+
+
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+async def test_an_early_answer_reaches_who_sends_everything_first(connection: bytes) -> None:
+    """30 MB after an answer that ended the request: our answer, and no reset; by http.client and by a bare socket."""
+    size = 30_000_000
+    async with _serve(ServerLimits()) as (_, client):
+        said = await asyncio.to_thread(_post_everything_first, client.host, client.port, size)
+        reader, writer = await _connect(client)
+        writer.write(HEAD.replace(b"POST /", b"POST /early") + b"Connection: %s\r\n" % connection)
+        writer.write(b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+        async with asyncio.timeout(20):
+            await writer.drain()
+            answer = await read_answer(reader)
+        writer.close()
+    assert said == (413, b"early")
+    assert (answer.status, answer.body) == (413, b"early")
+
+
+async def _send_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x" * 5_000)
+        await writer.drain()
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("limits", [ServerLimits(linger_bytes_max=100_000), ServerLimits(linger_s=0.3)])
+async def test_reading_on_has_bounds(limits: ServerLimits) -> None:
+    """In bytes of all connections together, which are given back at the end, and in time: then it is cut off."""
+    async with _serve(limits) as (_, client):
+        for _ in range(2):
+            reader, writer = await _connect(client)
+            head = HEAD.replace(b"POST /", b"POST /early") + b"Connection: close\r\nContent-Length: 100000000\r\n\r\n"
+            writer.write(head)
+            async with asyncio.timeout(20):
+                assert (await reader.read()).endswith(b"early")
+                with pytest.raises(ConnectionError):
+                    await _send_for_ever(writer)
+            writer.close()
 
 
 async def test_idle_connection() -> None:

@@ -5,7 +5,6 @@ Errors that are no `Exception` (a stack that overflows in C, a process out of me
 
 import base64
 import json
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -129,13 +128,6 @@ def test_a_device_without_end() -> None:
     context = e2e.ContextInfo(stanzaID="Q", participant=f"1:{'9' * 6000}@lid")
     extended = e2e.ExtendedTextMessage(text="oi", contextInfo=context)
     assert received(message(e2e.Message(extendedTextMessage=extended))).quoted_sender == "1@lid"
-
-
-def test_a_file_that_is_gone(tmp_path: Path) -> None:
-    """An error like any other: the event names the file, and is kept with that."""
-    event = msgspec.structs.replace(message(text("")), file=str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError):
-        reading.read(event, KNOWN)
 
 
 def _json(**fields: object) -> bytes:

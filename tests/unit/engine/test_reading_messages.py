@@ -1,6 +1,5 @@
 """Received messages, from what a machine tells to the port's events."""
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -246,14 +245,6 @@ def test_a_key_beside_a_text_does_not_hide_it() -> None:
     content = text("oi")
     content.senderKeyDistributionMessage.groupID = "g"
     assert received(message(content, **IN_GROUP)).content == TextReceived("oi")
-
-
-def test_what_was_too_long_for_a_line(tmp_path: Path) -> None:
-    """A message whose bytes lie in a file is read from there, whole."""
-    words = "x" * 2_000_000
-    (tmp_path / "1").write_bytes(text(words).SerializeToString())
-    event = msgspec.structs.replace(message(text("not this")), raw=b"", file=str(tmp_path / "1"))
-    assert received(event).content == TextReceived(words)
 
 
 def test_every_event_can_travel() -> None:

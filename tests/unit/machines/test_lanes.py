@@ -34,7 +34,7 @@ class Log:
             if run is not None:
                 await run()
 
-        def aside(error: Exception) -> None:
+        async def aside(error: Exception) -> None:
             self.entries.append(f"aside {name} {type(error).__name__}")
 
         return Work(note, aside, lambda: self.entries.append(f"done {name}"), name)
@@ -197,7 +197,7 @@ async def test_what_cannot_be_put_aside_stays() -> None:
         tries[0] += 1
         raise KeyError("x")
 
-    def aside(_error: Exception) -> None:
+    async def aside(_error: Exception) -> None:
         if tries[0] < TRIES_MAX * 2:
             done_while_full.append(done.is_set())
             raise OSError("disk full")
@@ -221,7 +221,7 @@ async def test_no_more_than_the_bound_run_at_once() -> None:
         running[0] -= 1
 
     for number in range(20):
-        lanes.add(f"i{number}", Work(work, lambda _e: None, lambda: None, "w"))
+        lanes.add(f"i{number}", Log().work("w", work))
     for number in range(20):
         await asyncio.wait_for(lanes.idle(f"i{number}"), 5)
 

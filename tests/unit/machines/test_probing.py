@@ -4,6 +4,8 @@ import asyncio
 from random import Random  # noqa: TID251 - seeded
 from typing import Any
 
+import msgspec
+
 from tomada.engine import port
 from tomada.kit.clock import SystemClock
 from tomada.machines import probing
@@ -37,11 +39,11 @@ class OneSession:
     def save(self, session: HostedSession) -> None:
         """Its row is of no interest."""
 
-    async def request(self, _command: object, _timeout_s: float) -> str:
+    async def request(self, _command: object, _timeout_s: float) -> msgspec.Raw:
         """The answer to a probe."""
         self.session.happen(self._meanwhile)
         self.asked.put_nowait(None)
-        return "yes"
+        return msgspec.Raw(b"true")
 
 
 async def test_a_login_during_a_probe_does_not_end_the_probing() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tomada.engine import port
 from tomada.machines import session_state as sm
-from tomada.machines.session_state import Action, Condition, SessionState, decide, replayed
+from tomada.machines.session_state import Action, Condition, SessionState, decide
 
 NOW = 1_700_000_000_000
 CONNECTED = port.Connected("5511999", "77", "Ana", True, "android")
@@ -22,6 +22,9 @@ def paired(condition: Condition = "connected", **more: Any) -> SessionState:
 
 
 PAIRING = SessionState(running=True, pairing=True)
+LOOKING = SessionState(running=True)  # for a phone that may have scanned a code just before the machine died
+LOGGED_OUT = SessionState(condition="logged_out", reason=sm.WORDS["logged_out"])
+FORGOTTEN = SessionState(reason=sm.WORDS["unlinked"])
 WAITING = paired("failed", running=False, failures=3, connected_ms=None)
 FRESH = paired(connected_ms=NOW - 5_000, failures=4)
 
@@ -38,7 +41,16 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("connected", paired("connecting"), CONNECTED, "connected", True, ()),
     ("named", paired(), port.Named("Ana"), "connected", True, ()),
     ("round refused", PAIRING, sm.OpenFailed("no network"), "unpaired", False, (sm.Close(),)),
-    ("machine dies in it", PAIRING, sm.MachineDied(), "unpaired", False, (sm.Close(),)),
+    ("machine dies in it", PAIRING, sm.MachineDied(), "unpaired", False, (sm.OpenNow(),)),
+    ("and a phone had scanned", LOOKING, sm.Opened(), "connecting", True, (sm.Watch("connect"),)),
+    ("which connects at once", LOOKING, CONNECTED, "connected", True, ()),
+    ("and no phone had", LOOKING, sm.NoDevice(), "unpaired", False, ()),
+    ("and it cannot be seen now", LOOKING, sm.OpenFailed("away"), "unpaired", False, (sm.OpenAfterFailure(1),)),
+    ("a code is asked for meanwhile", LOOKING, sm.AskedToPair(), "unpaired", False, (sm.OpenNow(),)),
+    ("machine dies again", LOOKING, sm.MachineDied(), "unpaired", False, (sm.OpenNow(),)),
+    ("restart ends the looking", LOOKING, sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
+    ("a round begins", PAIRING, sm.Opened(device=False), "unpaired", False, ()),
+    ("a round with a device", PAIRING, sm.Opened(), "connecting", True, (sm.Watch("connect"),)),
     ("restart ends the round", PAIRING, sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
     ("no code in time", PAIRING, sm.NoCode(), "unpaired", False, (sm.Close(),)),
     ("no code as it is not open yet", SessionState(pairing=True), sm.NoCode(), "unpaired", False, ()),
@@ -64,6 +76,10 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
         True,
         (sm.OpenNow(),),
     ),
+    ("found", SessionState(reason="x"), sm.FoundDevice(), "connecting", True, (sm.OpenNow(),)),
+    ("found after a log-out", LOGGED_OUT, sm.FoundDevice(), "logged_out", False, (sm.EraseKeys(),)),
+    ("found after a request", FORGOTTEN, sm.FoundDevice(), "unpaired", False, (sm.EraseKeys(),)),
+    ("found what is known", paired(), sm.FoundDevice(), "connected", True, ()),
     # the connection comes and goes
     ("opening", WAITING, sm.Opening(), "connecting", True, ()),
     ("opened", paired("connecting"), sm.Opened(), "connecting", True, (sm.Watch("connect"),)),
@@ -77,8 +93,6 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
      "failed", True, (sm.OpenAfterFailure(4),)),
     ("refused", FRESH_CONNECTING, port.ConnectFailed(503, "busy"), "failed", True, (sm.OpenAfterFailure(4),)),
     ("cannot open", FRESH_CONNECTING, sm.OpenFailed("busy"), "failed", True, (sm.OpenAfterFailure(4),)),
-    ("pump ends", paired(), port.SessionEnded("x"), "disconnected", True, (sm.OpenAfterFailure(0),)),
-    ("pump ends again", FRESH, port.SessionEnded("x"), "disconnected", True, (sm.OpenAfterFailure(4),)),
     ("deaf", paired(), sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(0),)),
     ("deaf again", FRESH, sm.Deaf(), "disconnected", True, (sm.OpenAfterFailure(4),)),
     ("machine dies", paired(), sm.MachineDied(), "disconnected", True, (sm.OpenNow(),)),
@@ -86,7 +100,7 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("machine dies meanwhile", WAITING, sm.MachineDied(), "failed", True, ()),
     # WhatsApp's last words
     ("logged out", paired(), port.LoggedOut("unlinked"), "logged_out", False, (sm.Close(), sm.EraseKeys())),
-    ("keys gone", paired("connecting"), port.QrIssued("x", 1), "logged_out", False, (sm.Close(), sm.EraseKeys())),
+    ("keys gone", paired("connecting"), sm.NoDevice(), "logged_out", False, (sm.Close(), sm.EraseKeys())),
     ("replaced", paired(), port.Replaced(), "replaced", True, (sm.Close(),)),
     ("banned", paired(), port.Banned(101, NOW + 50), "banned", True, (sm.OpenAt(NOW + 50, sm.SPREAD_MS),)),
     ("banned for ever", paired(), port.Banned(0, 0), "banned", True,
@@ -100,12 +114,12 @@ TABLE: list[tuple[str, SessionState, sm.Happening, Condition, bool, tuple[Action
     ("restart replaced", paired("replaced", running=False), sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
     ("restart waiting", WAITING, sm.AskedToRestart(), "connecting", True, (sm.OpenNow(),)),
     ("restart banned", paired("banned", running=False), sm.AskedToRestart(), "banned", True, ()),
-    ("restart unpaired", SessionState(), sm.AskedToRestart(), "unpaired", False, ()),
+    ("restart unpaired", SessionState(), sm.AskedToRestart(), "unpaired", False, (sm.Close(),)),
     ("forgotten", paired(), sm.Forgotten(), "unpaired", False, (sm.Close(), sm.EraseKeys())),
     # echoes of a session that we close
     ("echo connected", WAITING, CONNECTED, "failed", True, ()),
     ("echo disconnected", WAITING, port.Disconnected("x"), "failed", True, ()),
-    ("echo ended", paired("replaced", running=False), port.SessionEnded("x"), "replaced", True, ()),
+    ("echo refused", paired("replaced", running=False), port.ConnectFailed(1, "x"), "replaced", True, ()),
 ]  # fmt: skip
 
 
@@ -171,26 +185,28 @@ def test_failures_count_until_it_was_well_for_a_minute() -> None:
     assert (shaky.failures, well.failures) == (5, 1)
 
 
-def test_a_replayed_pairing_counts_only_if_it_was_never_written_down() -> None:
-    """A journal may hold a pairing of which the row knows nothing (killed in between); everything else is history."""
-    assert replayed(SessionState(), PAIRED).wanted
-    assert replayed(SessionState(), PAIRED).condition == "connecting"
-    for event in (port.LoggedOut("x"), port.Replaced(), port.Disconnected("x"), PAIRED):
-        assert replayed(paired("disconnected"), event) == paired("disconnected")
+def test_a_round_that_is_asked_for_while_it_is_looked_for_a_device_takes_place() -> None:
+    """The answer that there is none belongs to the opening before it."""
+    state = LOOKING
+    for happening in (sm.AskedToPair(), sm.NoDevice()):
+        state, _ = decide(state, happening, NOW)
+    assert (state.pairing, state.running) == (True, False)
 
 
 def test_any_story_keeps_the_invariants() -> None:
-    """Random stories: an unpaired session is never planned to open, a connected one runs, nothing raises."""
+    """Random stories: an unpaired session is opened to look for a device only, a connected one runs, nothing raises."""
+    looks = (sm.MachineDied, sm.OpenFailed, sm.GraceOver, port.ConnectFailed)
     happenings: list[sm.Happening] = [row[2] for row in TABLE]
     for seed in range(300):
-        rng, state, planned = Random(seed), SessionState(), False
+        rng, state, planned = Random(seed), SessionState(), None
         for _ in range(60):
-            state, actions = decide(state, rng.choice(happenings), NOW + rng.randrange(200_000))
+            happening = rng.choice(happenings)
+            state, actions = decide(state, happening, NOW + rng.randrange(200_000))
             for action in actions:
-                planned = planned if isinstance(action, sm.Watch | sm.LogLoudly | sm.EraseKeys) else True
-                planned = planned and not isinstance(action, sm.Close)
-            if planned:
-                assert state.wanted or state.pairing or state.running
+                planned = planned if isinstance(action, sm.Watch | sm.LogLoudly | sm.EraseKeys) else happening
+                planned = None if isinstance(action, sm.Close) else planned
+            if planned is not None:
+                assert state.wanted or state.pairing or state.running or isinstance(planned, looks)
             if state.condition == "connected":
                 assert state.running
                 assert state.wanted

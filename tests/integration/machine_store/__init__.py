@@ -1,0 +1,1 @@
+"""The machine's session store, in Go, against a real PostgreSQL."""
