@@ -142,6 +142,8 @@ async def test_what_waits_is_delivered_in_order_at_the_next_login(bench: Bench) 
     receiver = await bench.paired(receiver_phone, "Ida Desk")
     await sender.do("send", to="15550008882", text="first contact")
     await receiver.text("first contact")
+    device = bench.network.devices("15550008882")[1]
+    await until(lambda: not bench.network.storage.count_queued(f"{device.number}:{device.id}"))  # it was acknowledged
     await receiver.stop()
     for number in range(10):
         await sender.do("send", to="15550008882", text=f"waiting {number}")
@@ -151,7 +153,6 @@ async def test_what_waits_is_delivered_in_order_at_the_next_login(bench: Bench) 
 
     texts = [e["text"] for e in back.events if e["event"] == "Message"]
     assert texts == [f"waiting {number}" for number in range(9)]
-    device = bench.network.devices("15550008882")[1]
     await until(lambda: not bench.network.storage.count_queued(f"{device.number}:{device.id}"))
     await sender.stop()
     await back.stop()
