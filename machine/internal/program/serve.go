@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -131,7 +132,7 @@ func (c *clients) of(proxyURL string) (*http.Client, error) {
 	}
 	if proxyURL != "" {
 		proxy, err := url.Parse(proxyURL)
-		if err != nil || proxy.Host == "" || !strings.Contains("http https socks5", proxy.Scheme) {
+		if err != nil || proxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, proxy.Scheme) {
 			return nil, errors.New("not the address of a proxy") // not err: it shows the password
 		}
 		transport.Proxy = http.ProxyURL(proxy)
