@@ -66,7 +66,7 @@ async def test_a_message_of_a_person(watched: Watched) -> None:
 
 
 async def test_nothing_is_acknowledged_before_the_host_has_it(watched: Watched) -> None:
-    """No receipt and no acknowledgement of a message leaves before its number is acknowledged; then one of them does."""
+    """Neither receipt nor acknowledgement of a message leaves before its number is acknowledged; then one does."""
     mine = watched.fresh("gated")
     async with watched.machine("gated") as driven:
         number = await watched.paired(driven, mine)
