@@ -11,7 +11,7 @@ from tomada.engine.addresses import Own
 from tomada.machines.protocol import CloseSession, Outgoing, Send
 
 
-def read(event: told.Event, own: Own | None = None) -> port.MessageReceived:
+def read(event: told.Message, own: Own | None = None) -> port.MessageReceived:
     """As the host reads it."""
     found = reading.read(event, reading.Known(own or Own(), {}))
     assert isinstance(found, port.MessageReceived)
