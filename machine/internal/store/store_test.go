@@ -498,12 +498,45 @@ func TestDurability(t *testing.T) {
 	if setting := asked(t.Context()); setting != "off" {
 		t.Errorf("it stays %q", setting)
 	}
-	for name, part := range map[string]any{"sessions": device.Sessions, "sender keys": device.SenderKeys, "keys": device.PreKeys} {
+	sessions := device.Sessions.(turningSessions).SessionStore
+	for name, part := range map[string]any{"sessions": sessions, "sender keys": device.SenderKeys, "keys": device.PreKeys} {
 		switch part.(type) {
 		case durableSessions, durableSenderKeys, *durablePreKeys:
 		default:
 			t.Errorf("%s: %T", name, part)
 		}
+	}
+}
+
+// From reading sessions to storing them a send has the ratchets to itself; it gives them back when it is over, too.
+func TestTurns(t *testing.T) {
+	device := paired(t, fresh(t).prepared(), "A.1", "551:1@s.whatsapp.net")
+	decrypt := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		return device.EventBuffer.DoDecryptionTxn(ctx, func(context.Context) error { return nil })
+	}
+	ends := map[string]func(context.Context, func()) error{
+		"stored": func(ctx context.Context, _ func()) error {
+			return device.Sessions.PutManySessions(ctx, map[string][]byte{"552:0": []byte("x")})
+		},
+		"given up": func(_ context.Context, end func()) error { end(); return nil },
+	}
+	for name, over := range ends {
+		ctx, end := ForSend(t.Context())
+		if _, err := device.Sessions.GetManySessions(ctx, []string{"552:0"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := decrypt(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: a decryption meanwhile: %v", name, err)
+		}
+		if err := over(ctx, end); err != nil {
+			t.Fatal(err)
+		}
+		if err := device.EventBuffer.DoDecryptionTxn(t.Context(), func(context.Context) error { return nil }); err != nil {
+			t.Errorf("%s: a decryption afterwards: %v", name, err)
+		}
+		end()
 	}
 }
 
