@@ -98,7 +98,7 @@ def test_a_read_only_database_in_the_middle_of_traffic(tmp_path: Path, hooks: Ho
             _all_arrived(one, customer, hooks)
         assert not list(product.data.glob("machines/*/poisoned"))
         metrics = _metrics(product)
-        assert "tomada_events_put_aside_total 0.0" in metrics
+        assert "tomada_events_quarantined_total 0.0" in metrics
         assert "tomada_database_writable 1.0" in metrics
         assert "tomada_lanes_stuck 0.0" in metrics
 

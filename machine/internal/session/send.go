@@ -210,7 +210,8 @@ func (q *sends) transmit(message protocol.Outgoing, to types.JID, content *waE2E
 	response, err := s.client.SendMessage(sending, to, content, extra)
 	end()
 	switch {
-	case err != nil && fault.Load() != nil && errors.Is(err, *fault.Load()): // not the message's fault: it goes again
+	case fault.Load() != nil: // also without an error: whatsmeow leaves out a device for which the store failed, and sends
+		// to the others. It goes again, under the same id
 		return failed(message, protocol.Errorf(protocol.Retry, "the session store failed"))
 	case err != nil:
 		return failed(message, failure(err))

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,21 +62,70 @@ func (d durableSenderKeys) PutSenderKey(ctx context.Context, group, user string,
 }
 
 // durablePreKeys makes keys under a lock of its own: whatsmeow's is let go before our commit, and whoever had it next
-// would give the same numbers again.
+// would give the same numbers again. Those of a pairing, 812, are stored in one statement instead of one each.
 type durablePreKeys struct {
 	store.PreKeyStore
 	db     *dbutil.Database
+	jid    string
 	making sync.Mutex
 }
+
+const (
+	unuploadedPreKeys = `select key_id, key from whatsmeow_pre_keys
+		where jid = $1 and not uploaded order by key_id limit $2`
+	lastPreKey   = "select coalesce(max(key_id), 0) from whatsmeow_pre_keys where jid = $1"
+	insertPreKey = `insert into whatsmeow_pre_keys (jid, key_id, key, uploaded)
+		select $1, it.id, it.key, false from unnest($2::integer[], $3::bytea[]) as it (id, key)`
+)
 
 func (d *durablePreKeys) GetOrGenPreKeys(ctx context.Context, count uint32) (made []*keys.PreKey, err error) {
 	d.making.Lock()
 	defer d.making.Unlock()
 	err = commit(ctx, d.db, func(ctx context.Context) (err error) {
-		made, err = d.PreKeyStore.GetOrGenPreKeys(ctx, count)
-		return err
+		if made, err = d.unuploaded(ctx, count); err != nil || len(made) >= int(count) {
+			return err
+		}
+		return d.make(ctx, &made, int(count)-len(made))
 	})
 	return made, err
+}
+
+func (d *durablePreKeys) unuploaded(ctx context.Context, count uint32) ([]*keys.PreKey, error) {
+	rows, err := d.db.Query(ctx, unuploadedPreKeys, d.jid, count)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []*keys.PreKey
+	for rows.Next() {
+		var id uint32
+		var private []byte
+		if err := rows.Scan(&id, &private); err != nil {
+			return nil, err
+		}
+		if len(private) != 32 {
+			return nil, errors.New("a key in the session store has not 32 bytes")
+		}
+		pair := keys.NewKeyPairFromPrivateKey([32]byte(private))
+		found = append(found, &keys.PreKey{KeyPair: *pair, KeyID: id})
+	}
+	return found, rows.Err()
+}
+
+func (d *durablePreKeys) make(ctx context.Context, made *[]*keys.PreKey, count int) error {
+	var last int32
+	if err := d.db.QueryRow(ctx, lastPreKey, d.jid).Scan(&last); err != nil {
+		return err
+	}
+	ids, privates := make([]int32, count), make([][]byte, count)
+	for i := range count {
+		ids[i] = last + int32(i) + 1
+		key := keys.NewPreKey(uint32(ids[i]))
+		privates[i] = key.Priv[:]
+		*made = append(*made, key)
+	}
+	_, err := d.db.Exec(ctx, insertPreKey, d.jid, ids, privates)
+	return err
 }
 
 func (d *durablePreKeys) GenOnePreKey(ctx context.Context) (made *keys.PreKey, err error) {

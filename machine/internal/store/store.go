@@ -146,7 +146,7 @@ func (s *Store) adopt(device *store.Device, key string) {
 	turns := newRatchets()
 	device.Sessions = turningSessions{durableSessions{device.Sessions, s.db}, turns}
 	device.SenderKeys = durableSenderKeys{device.SenderKeys, s.db}
-	device.PreKeys = &durablePreKeys{PreKeyStore: device.PreKeys, db: s.db}
+	device.PreKeys = &durablePreKeys{PreKeyStore: device.PreKeys, db: s.db, jid: device.GetJID().String()}
 	device.EventBuffer = &eventBuffer{EventBuffer: device.EventBuffer, ratchets: turns}
 	device.MsgSecrets = secrets{device.MsgSecrets, device.LIDs}
 	device.PrivacyTokens = tokens{device.PrivacyTokens, device.LIDs}

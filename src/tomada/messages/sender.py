@@ -25,7 +25,7 @@ from tomada.postgres.verdict import judge, words
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS_MAX = 3  # of a message whose outcome stays unknown; then its failure is reported
+ATTEMPTS_MAX = 10  # of a message whose outcome stays unknown, all under one id; then its failure is reported
 OUTCOME_TIMEOUT_S = 300.0  # longer than all deadlines of the machine's together, which tells the outcome itself
 SWEEP_S = 5.0
 

@@ -262,13 +262,17 @@ async def test_the_database_fails_while_we_send(
 ) -> None:
     """Each send has its outcome; what may be given again is, under its id; the phone has each message once."""
     mine = stage.fresh("sending")
-    async with stage.machine(mine, store_dsn=own_store.machine) as driven:
-        await stage.paired(driven, mine)
+    committing = Committing(own_store.owner)
+    async with stage.machine(mine, commit=committing, store_dsn=own_store.machine) as driven:
+        number = await stage.paired(driven, mine)
         other = await stage.network.phone("Other")
         ids = [f"3EB0{mine}X{n}" for n in range(6)]
-        for wa_id in ids:
-            await driven.send(mine, wa_id, jid(other), wa_id)
-            await harm(own_store, own_server)
+        async with flowing(stage, number, set()):
+            for wa_id in ids:
+                seen = len(driven.acknowledged)
+                await driven.until(lambda seen=seen: len(driven.acknowledged) >= seen + 10, 60)  # type: ignore[misc]
+                await driven.send(mine, wa_id, jid(other), wa_id)
+                await harm(own_store, own_server)
         for wa_id in ids:
             count = 1
             await driven.until(lambda w=wa_id: bool(driven.outcomes(mine, w)), 100)  # type: ignore[misc]
