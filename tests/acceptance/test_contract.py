@@ -244,8 +244,8 @@ def test_nothing_but_the_api_can_be_reached_or_read_by_others(
     assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
     for folder in (data / "machines", data / "machines" / "0", data / "sandbox", data / "postgres" / "cluster"):
         assert folder.stat().st_mode & 0o077 == 0, folder
-    kept = [*data.glob("machines/*/*"), *data.glob("sandbox/*.db")]
-    assert len(kept) >= 2
+    kept = [*data.glob("machines/*/*"), *data.glob("postgres/cluster/*.conf")]
+    assert len(kept) >= 4
     for path in kept:
         assert path.stat().st_mode & 0o077 == 0, path
 

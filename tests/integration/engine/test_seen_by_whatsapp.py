@@ -95,8 +95,8 @@ async def test_a_probe_is_one_question(watched: Watched) -> None:
         before = len(watched.seen)
         assert await driven.done(Probe(mine)) is True
         asked = [node for sender, node in watched.seen[before:] if sender == number]
-        assert [node.attrs["xmlns"] for node in asked].count("blocklist") == 1
-        assert {node.tag for node in asked} == {"iq"}
+        assert [node.attrs.get("xmlns") for node in asked].count("blocklist") == 1
+        assert {node.tag for node in asked} <= {"iq", "ack", "receipt"}  # it may still answer what came with the login
 
 
 async def test_name_and_platform_of_the_device(watched: Watched) -> None:

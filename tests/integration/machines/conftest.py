@@ -1,5 +1,6 @@
 """One sandbox, one session store and one machine for all tests of this folder; tests that kill take their own."""
 
+import itertools
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,16 +13,19 @@ from tests.integration.machines.driven import Driven
 from tests.integration.machines.stage import Stage, Store, prepared_store
 from tomada.postgres.launcher import EmbeddedServer
 
+_numbers = itertools.count(1)
+
 
 @pytest.fixture(scope="session")
 async def sessions(postgres: EmbeddedServer) -> Store:
-    """A session store that is shared, as in the product; nothing else is in its database."""
+    """A session store that is shared, as in the product; nothing else is in its database. One for each folder."""
+    name = f"machines_{next(_numbers)}"
     connection = await asyncpg.connect(postgres.dsn)
     try:
-        await connection.execute("create database machines_conformance")
+        await connection.execute(f"create database {name}")
     finally:
         await connection.close()
-    return await prepared_store(postgres.dsn_of("machines_conformance"))
+    return await prepared_store(postgres.dsn_of(name))
 
 
 @pytest.fixture(scope="session")

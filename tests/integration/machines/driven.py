@@ -264,7 +264,9 @@ class Driven:
 
 
 def text_of(event: told.Message) -> str | None:
-    """The words of a message that is a text."""
+    """The words of a message that is a text; the host, too, takes one in that came as a file."""
+    if event.file and Path(event.file).exists():
+        event = msgspec.structs.replace(event, raw=Path(event.file).read_bytes())
     read = reading.read(event, reading.Known(Own(), {}))
     content = read.content if isinstance(read, port.MessageReceived) else None
     return content.message if isinstance(content, port.TextReceived) else None

@@ -308,7 +308,7 @@ async def test_a_store_that_cannot_be_read_is_never_no_device(stage: Stage, sess
     host = sessions.machine.partition("?")[2]
     addresses = {
         "away": "postgresql://tomada_machine@127.0.0.1:1/x",
-        "not let in": f"postgresql://nobody_of_that_name:secret@/machines_conformance?{host}",
+        "not let in": f"postgresql://nobody_of_that_name:secret@/machines_1?{host}",
         "no such database": f"postgresql://tomada_machine@/no_such_database?{host}",
     }
 
