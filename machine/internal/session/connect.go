@@ -77,6 +77,7 @@ func (s *Session) keep() {
 }
 
 func (s *Session) reconnect(why string) {
+	s.awaitPairing()
 	s.conn.Load().cancel(errors.New(why)) // first: a Connected of it that is still to come counts no more
 	s.telling.Lock()
 	if s.loggedIn.Swap(false) && !s.over.Load() {

@@ -22,10 +22,12 @@ func (s *Session) life(event any) {
 	case *events.QR:
 		s.round.begin(s, e.Codes)
 	case *events.PairSuccess:
+		s.pairEnds()
 		s.round.stop()
 		s.emit(s.account("paired"))
 		s.own(s.awaitLogin)
 	case *events.PairError:
+		s.pairEnds()
 		s.end(protocol.Ended{Type: "pairing_ended", Reason: e.Error.Error()})
 	case *events.ManualLoginReconnect:
 		s.askAnew("paired")
@@ -98,6 +100,34 @@ func (s *Session) loggedOut(e *events.LoggedOut) {
 	}
 	s.unlinked.Store(true)
 	s.end(protocol.Ended{Type: "logged_out", Reason: reason})
+}
+
+// pairBegins is told by whatsmeow when it begins to store a device that a phone accepted.
+func (s *Session) pairBegins(types.JID, string, string) bool {
+	done := make(chan struct{})
+	s.pairing.Store(&done)
+	return true
+}
+
+func (s *Session) pairEnds() {
+	if done := s.pairing.Swap(nil); done != nil {
+		close(*done)
+	}
+}
+
+// awaitPairing lets a pairing under way come to its end before its connection is ended. WhatsApp's word to connect again
+// can overtake the return of the call that wrote our last frame; cancelled then, whatsmeow takes the frame for unsent and
+// deletes the keys of a device that the phone shows as linked.
+func (s *Session) awaitPairing() {
+	done := s.pairing.Load()
+	if done == nil {
+		return
+	}
+	select {
+	case <-*done:
+	case <-time.After(loginTimeout):
+	case <-s.ctx.Done():
+	}
 }
 
 // awaitLogin connects again if WhatsApp's word for it does not come after a pairing.

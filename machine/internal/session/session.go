@@ -76,8 +76,9 @@ type Session struct {
 
 	round    round
 	ownName  atomic.Pointer[string]
-	loggedIn atomic.Bool // Connected was told, and no end of that connection since
-	resumed  atomic.Bool // connected again since the first time
+	loggedIn atomic.Bool                   // Connected was told, and no end of that connection since
+	resumed  atomic.Bool                   // connected again since the first time
+	pairing  atomic.Pointer[chan struct{}] // closed when the pairing under way has come to its end
 }
 
 // errClosed ends a session that the host closed.
@@ -134,6 +135,7 @@ func newSession(spec protocol.Spec, needs Needs, device *wastore.Device) (*Sessi
 	client.ManualHistorySyncDownload = true // history.go does it
 	client.DisableManualHistorySyncReceipt = true
 	client.BackgroundEventCtx = ctx
+	client.PrePairCallback = s.pairBegins
 	client.SetWebsocketHTTPClient(httpClient)
 	client.SetPreLoginHTTPClient(httpClient)
 	client.SetMediaHTTPClient(httpClient)

@@ -409,3 +409,27 @@ func TestSubjects(t *testing.T) {
 		t.Errorf("%d subjects", len(s.names.subjects))
 	}
 }
+
+// A pairing under way comes to its end before its connection is ended; nothing waits for one that does not end.
+func TestAPairingIsNotCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := opened(t)
+		s.awaitPairing() // none is under way
+		for name, end := range map[string]func(){"ended": s.pairEnds, "for ever": func() {}} {
+			s.pairBegins(types.EmptyJID, "", "")
+			waited := make(chan time.Duration, 1)
+			go func() {
+				began := time.Now()
+				s.awaitPairing()
+				waited <- time.Since(began)
+			}()
+			time.Sleep(time.Second)
+			end()
+			if took := <-waited; (name == "ended") != (took == time.Second) || took > loginTimeout {
+				t.Errorf("%s: waited %s", name, took)
+			}
+			s.pairEnds()
+		}
+		s.Close()
+	})
+}

@@ -151,7 +151,8 @@ class Committing:
                         self._connection = await asyncpg.connect(self.dsn, timeout=5)
                     await self._connection.execute("insert into committed values ($1) on conflict do nothing", wa_id)
                 return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                self._connection = None  # whatever became of it
                 await asyncio.sleep(0.05)
 
     async def ids(self) -> set[str]:
