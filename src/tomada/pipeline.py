@@ -102,16 +102,8 @@ class Pipeline:
                 await self._ended(instance_id, event, occurrence)
 
     async def gave_up(self, message: Outgoing, error: str) -> None:
-        """Settle a message as failed and tell its DeliveryCallback; idempotent.
-
-        In one transaction: no machine tells of this failure, so nobody would tell it again.
-        """
-        facts = await self._facts_of(message.instance_id)
-
-        async def report(connection: Connection, failed: Outgoing) -> None:
-            await write_events(connection, [self._failure(facts, failed, error)])
-
-        await self._messages.give_up(message, error, report)
+        """Settle a message as failed and tell its DeliveryCallback; idempotent."""
+        await self._fail(message.instance_id, message.message_id, error, lambda _message: error)
 
     async def resolve(self, message: Outgoing) -> port.Content:
         """The content with the author and text of what it quotes, and ids as WhatsApp has them."""
@@ -147,29 +139,14 @@ class Pipeline:
         await self._recorder.record([events.message_status(facts, event, shown)])
 
     async def _sent(self, instance_id: str, event: port.MessageSent) -> None:
-        message = await self._messages.settle_sent(instance_id, event.message_id)
-        self._settled(event.message_id, True)  # the next one may go; the events of both are still recorded in order
-        if message is not None:
-            facts = await self._facts_of(instance_id)
-            names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
-            quote = message.content.quote
-            from_me = events.received_from_api(
-                facts,
-                chat=message.chat,
-                chat_lid=event.chat_lid,
-                sender_lid=event.sender_lid,
-                chat_name=event.chat_name,
-                content=message.content,
-                reference_id=quote.wa_id if quote else None,
-                **names,  # type: ignore[arg-type]
-            )
-            await self._recorder.record(
-                [
-                    events.delivery(facts, phone=message.chat, **names),  # type: ignore[arg-type]
-                    events.message_sent(facts, phone=message.chat, **names),  # type: ignore[arg-type]
-                    from_me,
-                ]
-            )
+        facts = await self._facts_of(instance_id)
+
+        async def report(connection: Connection, message: Outgoing) -> None:
+            await write_events(connection, _told_of_sent(facts, message, event), notify=False)
+
+        await self._messages.settle(instance_id, event.message_id, "sent", None, report)
+        self._recorder.recorded_elsewhere()
+        self._settled(event.message_id, True)
 
     async def _failed(self, instance_id: str, event: port.MessageFailed) -> None:
         again = event.unknown or event.retry
@@ -178,11 +155,17 @@ class Pipeline:
         if again:
             await self._messages.give_back(instance_id, event.message_id, counted=event.unknown)
         else:
-            message = await self._messages.settle_failed(instance_id, event.message_id, event.error)
-            if message is not None:
-                facts = await self._facts_of(instance_id)
-                await self._recorder.record([self._failure(facts, message, _words(event, message.chat))])
+            await self._fail(instance_id, event.message_id, event.error, lambda message: _words(event, message.chat))
         self._settled(event.message_id, not again)
+
+    async def _fail(self, instance_id: str, message_id: str, error: str, words: Callable[[Outgoing], str]) -> None:
+        facts = await self._facts_of(instance_id)
+
+        async def report(connection: Connection, message: Outgoing) -> None:
+            await write_events(connection, [self._failure(facts, message, words(message))], notify=False)
+
+        await self._messages.settle(instance_id, message_id, "failed", error, report)
+        self._recorder.recorded_elsewhere()
 
     async def _connected(self, instance_id: str, event: port.Connected, occurrence: int) -> None:
         facts = Facts(instance_id, event.phone, event.push_name)
@@ -239,6 +222,27 @@ class Pipeline:
             if facts.connected_phone:
                 _remember(self._facts, instance_id, facts)
         return facts
+
+
+def _told_of_sent(facts: Facts, message: Outgoing, event: port.MessageSent) -> list[NewEvent]:
+    """DeliveryCallback, MessageStatusCallback SENT, and ReceivedCallback fromMe."""
+    names = {"zaap_id": message.zaap_id, "message_id": message.message_id, "at_ms": event.at_ms}
+    quote = message.content.quote
+    from_me = events.received_from_api(
+        facts,
+        chat=message.chat,
+        chat_lid=event.chat_lid,
+        sender_lid=event.sender_lid,
+        chat_name=event.chat_name,
+        content=message.content,
+        reference_id=quote.wa_id if quote else None,
+        **names,  # type: ignore[arg-type]
+    )
+    return [
+        events.delivery(facts, phone=message.chat, **names),  # type: ignore[arg-type]
+        events.message_sent(facts, phone=message.chat, **names),  # type: ignore[arg-type]
+        from_me,
+    ]
 
 
 def _words(event: port.MessageFailed, chat: str) -> str:

@@ -160,12 +160,16 @@ async def test_two_ids_that_no_row_can_hold_are_two_events(pool: Pool, instance:
     assert len(await bodies(pool, instance)) == 4
 
 
-async def test_a_send_told_again_is_settled_once_and_loses_no_callback(pool: Pool, instance: Instance) -> None:
-    """Killed between settling and recording: the second telling records what the first did not."""
+async def test_a_send_is_settled_and_told_or_neither(pool: Pool, instance: Instance) -> None:
+    """Regression: killed between the two, its DeliveryCallback was told by nobody, for no machine tells it again."""
     accepted = await queued(pool, instance, port.Text("oi"))
     sent = port.MessageSent(accepted.message_id, AT_MS)
-    await MessageStore(pool).settle_sent(instance.id, accepted.message_id)  # and then the host is killed
+    await pool.execute(_REFUSE_EVENTS)
+    with pytest.raises(asyncpg.RaiseError):
+        await pipeline(pool).handle(instance.id, sent, 7)
+    assert await pool.fetchval("select state from outgoing_message") == "sending"
 
+    await pool.execute("drop trigger refuse on event")
     for _ in range(2):
         await pipeline(pool).handle(instance.id, copy(sent), 7)
 
@@ -288,11 +292,15 @@ async def test_what_is_quoted_goes_out_under_whatsapps_id(pool: Pool, instance: 
     assert (await resolved(port.Text("x", edits_wa_id=old.message_id))).edits_wa_id == "3EB0DD"
 
 
+async def _nobody(_connection: object, _message: object) -> None:
+    """Was told of it."""
+
+
 async def sent_by_an_older_version(pool: Pool, instance: Instance, text: str, wa_id: str) -> Accepted:
     """A message that WhatsApp knows under an id of its own choice."""
     accepted = await queued(pool, instance, port.Text(text))
     await MessageStore(pool).took_old_id(instance.id, accepted.zaap_id, wa_id)
-    await MessageStore(pool).settle_sent(instance.id, accepted.message_id)
+    await MessageStore(pool).settle(instance.id, accepted.message_id, "sent", None, _nobody)
     return accepted
 
 

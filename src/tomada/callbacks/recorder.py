@@ -76,6 +76,11 @@ class Recorder:
             for _ in range(taken):
                 self._room.release()
 
+    def recorded_elsewhere(self) -> None:
+        """Somebody has committed events in a transaction of their own, without a notification."""
+        if self._wake:
+            self._wake()
+
     async def close(self) -> None:
         """Returns when all that was handed in is settled."""
         while self._writer is not None:

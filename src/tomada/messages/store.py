@@ -4,7 +4,7 @@ Times are epoch milliseconds of the database's real clock: pauses and retries do
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -58,7 +58,9 @@ class Claim(msgspec.Struct, frozen=True):
     behind: Outgoing | None
 
 
-# Says in the transaction of its caller that this message has failed.
+Settled = Literal["sent", "failed"]
+
+# Says in the transaction of its caller what became of this message.
 Report = Callable[[Connection, Outgoing], Awaitable[None]]
 
 PAGE_BYTES = 4 << 20  # of texts; the one with which they reach it is the last that a page shows
@@ -122,7 +124,7 @@ update outgoing_message set state = 'queued', attempts = attempts - $3
 where instance_id = $1 and message_id = $2 and state = 'sending'
 """
 
-# A second telling of the same outcome changes nothing but still returns the row, so that its events can be recorded.
+# A second telling of the same outcome changes nothing but still returns the row; its events are recorded once.
 _SETTLE = f"""
 with settled as (
     update outgoing_message
@@ -238,21 +240,16 @@ class MessageStore:
         """Back to the head of the queue. `counted` False: the machine never took it, so it was no attempt."""
         await self._pool.execute(_GIVE_BACK, instance_id, message_id, 0 if counted else 1)
 
-    async def settle_sent(self, instance_id: str, message_id: str) -> Outgoing | None:
-        """WhatsApp took it. Idempotent; None if there is no such message (its instance was deleted)."""
-        row = await self._pool.fetchrow(_SETTLE, instance_id, message_id, "sent", None)
-        return _outgoing(row) if row else None
+    async def settle(
+        self, instance_id: str, message_id: str, state: Settled, error: str | None, report: Report
+    ) -> None:
+        """Its outcome, and that it is reported, in one transaction: nobody tells of it a second time.
 
-    async def settle_failed(self, instance_id: str, message_id: str, error: str) -> Outgoing | None:
-        """It will not be sent. Idempotent."""
-        row = await self._pool.fetchrow(_SETTLE, instance_id, message_id, "failed", error)
-        return _outgoing(row) if row else None
-
-    async def give_up(self, message: Outgoing, error: str, report: Report) -> None:
-        """It will not be sent, and that is reported in the same transaction. Nothing if it was settled otherwise."""
+        Idempotent. Nothing if it was settled otherwise, or is gone with its instance.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK_INSTANCE, message.instance_id)
-            row = await connection.fetchrow(_SETTLE, message.instance_id, message.message_id, "failed", error)
+            await connection.execute(_LOCK_INSTANCE, instance_id)
+            row = await connection.fetchrow(_SETTLE, instance_id, message_id, state, error)
             if row:
                 await report(connection, _outgoing(row))
 

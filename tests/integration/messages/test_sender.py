@@ -106,6 +106,10 @@ class Store(MessageStore):
         await super().give_back(instance_id, message_id, counted=counted)
 
 
+async def _told(_connection: object, _message: Outgoing) -> None:
+    """What became of it is told to nobody here."""
+
+
 class Queue:
     """A sender with its surroundings."""
 
@@ -123,7 +127,7 @@ class Queue:
 
     async def _gave_up(self, message: Outgoing, error: str) -> None:
         self.failed.append(message.message_id)
-        await self.store.settle_failed(message.instance_id, message.message_id, error)
+        await self.store.settle(message.instance_id, message.message_id, "failed", error, _told)
 
     async def accept(self, text: str, queue_max: int = 1000) -> Accepted:
         accepted = await accept(self.committer, INSTANCE, "5511999999999", Text(text), None, queue_max)
@@ -131,7 +135,7 @@ class Queue:
         return accepted
 
     async def tell_sent(self, message_id: str) -> None:
-        await self.store.settle_sent(INSTANCE, message_id)
+        await self.store.settle(INSTANCE, message_id, "sent", None, _told)
         self.sender.settled(message_id, known=True)
 
 
@@ -384,16 +388,18 @@ async def test_a_removed_message_is_not_sent(queue: Queue) -> None:
 
 
 async def test_an_outcome_told_twice_settles_once(queue: Queue) -> None:
-    """The second telling returns the same row, so that its callbacks can be recorded again under the same keys."""
+    """The second telling reports the same row, whose callbacks are recorded under the same keys; no other does."""
     accepted = await queue.accept("one")
     await queue.machine.next()
+    told = []
 
-    first = await queue.store.settle_sent(INSTANCE, accepted.message_id)
-    second = await queue.store.settle_sent(INSTANCE, accepted.message_id)
+    async def report(_connection: object, message: Outgoing) -> None:
+        told.append(message.message_id)
 
-    assert first is not None
-    assert second is not None
-    assert first.message_id == second.message_id == accepted.message_id
+    for state in ("sent", "sent", "failed"):
+        await queue.store.settle(INSTANCE, accepted.message_id, state, None, report)
+
+    assert told == [accepted.message_id] * 2
 
 
 async def test_what_was_removed_behind_a_message_under_way_is_not_sent(queue: Queue) -> None:
