@@ -98,7 +98,7 @@ def test_the_old_device_goes_and_the_new_one_stays(
     instance.pair(phone)
     wait_for("the text that waited", lambda: customer.texts().count(key) == 1)
     assert len(phone.linked_devices()) == 1
-    assert len(hooks.of(key, "ConnectedCallback")) == 2
+    wait_for("both connections told", lambda: len(hooks.of(key, "ConnectedCallback")) == 2)
     product.kill()
     product.start()
     instance.wait_connected()
