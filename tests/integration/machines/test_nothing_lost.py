@@ -78,7 +78,8 @@ async def test_an_unacknowledged_event_comes_again(stage: Stage, end: str) -> No
         await stage.reopen(third, mine)
         await stage.say(other, number, "last")
         await third.text(mine, "last")
-        assert third.texts(mine) == ["last"]
+        told_anew = [text for text in third.texts(mine) if text != "new"]  # its acknowledgement may not have left
+        assert told_anew == ["last"]
 
 
 async def test_it_comes_again_after_a_connection_that_broke(stage: Stage, shared: Driven) -> None:
