@@ -91,7 +91,8 @@ var errClosed = errors.New("the session was closed")
 func Open(ctx context.Context, spec protocol.Spec, needs Needs) (*Session, protocol.Opened, error) {
 	device, err := needs.Store.Device(ctx, spec.StoreKey)
 	if err != nil {
-		return nil, protocol.Opened{}, protocol.Errorf(protocol.Retry, "the session store cannot be read now: %v", err)
+		needs.Log.Error("session_store_failed", "instance", spec.InstanceID, "error", err.Error())
+		return nil, protocol.Opened{}, protocol.Errorf(protocol.Retry, "the session store cannot be read now")
 	}
 	if device == nil && !spec.Pair {
 		return nil, protocol.Opened{}, nil

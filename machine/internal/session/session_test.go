@@ -111,6 +111,25 @@ func wantsAnother(s *Session) bool {
 	}
 }
 
+// ---- what opens
+
+// A store that does not answer is to be asked again, and what users read of it names no server, database or user.
+func TestTheStoreIsAway(t *testing.T) {
+	s, _ := opened(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // it waits for the store as long as its caller does
+	defer cancel()
+	_, _, err := Open(ctx, s.spec, s.needs)
+	var refusal *protocol.Error
+	if !errors.As(err, &refusal) || refusal.Kind != protocol.Retry {
+		t.Fatalf("answered %v", err)
+	}
+	for _, secret := range []string{"nobody", "nowhere", "127.0.0.1"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("it names %q: %v", secret, err)
+		}
+	}
+}
+
 // ---- what acknowledges what
 
 // A handler answers true only for what the host has committed. Else its connection is over before it answers, so that
