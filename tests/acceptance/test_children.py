@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 
 from tests.acceptance.hooks import Hooks
+from tests.acceptance.processes import family_of, of_each
 from tests.acceptance.product import Product, http, running, wait_for
 
 SECRETS = {
@@ -16,8 +17,9 @@ SECRETS = {
 
 def sandbox_of(product: Product) -> psutil.Process | None:
     """Its process, if there is one."""
-    children = psutil.Process(product.pid).children()
-    return next((one for one in children if "tomada.sandbox" in one.cmdline()), None)
+    family = family_of(product)
+    lines = of_each(family, lambda child: child.cmdline())
+    return next((one for one in family if "tomada.sandbox" in lines.get(one.pid, [])), None)
 
 
 def _settings(environ: bytes) -> list[bytes]:
@@ -31,8 +33,7 @@ def test_no_child_inherits_a_secret(tmp_path: Path) -> None:
     But for the address of the machines' own session store.
     """
     with running(tmp_path / "data", SECRETS) as product:
-        children = psutil.Process(product.pid).children(recursive=True)
-        seen = {child.pid: Path(f"/proc/{child.pid}/environ").read_bytes() for child in children}
+        seen = of_each(family_of(product), lambda child: Path(f"/proc/{child.pid}/environ").read_bytes())
 
     assert len(seen) >= 3
     assert not [pid for pid, environ in seen.items() if b"no-child-may-see" in environ or _settings(environ)]

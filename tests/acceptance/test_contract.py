@@ -3,7 +3,6 @@
 A change that makes a test here fail breaks such scripts; add freely, but rename and remove nothing.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.acceptance.hooks import Hooks
+from tests.acceptance.processes import family_of, listening
 from tests.acceptance.product import TOMADA, Account, Instance, Phone, Product, Reply, http, running, wait_for
 
 OWNER, FRIEND = "5511999970001", "5511999970002"
@@ -224,21 +224,13 @@ def test_the_trial_is_as_long_as_the_setting_says(strict: tuple[str, Path, str])
 # --- what lies on the disk and listens ---
 
 
-def _listens_on(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.NoSuchProcess):  # a process of PostgreSQL's that has ended
-        connections = process.net_connections("tcp")
-        return [connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN]
-    return []
-
-
 def test_nothing_but_the_api_can_be_reached_or_read_by_others(
     product: Product, linked: tuple[Instance, Phone, Phone]
 ) -> None:
     """Every port is on loopback; what holds keys or messages can be read by our user alone."""
-    family = [psutil.Process(product.pid), *psutil.Process(product.pid).children(recursive=True)]
-    listening = [ip for process in family for ip in _listens_on(process)]
-    assert len(listening) >= 4  # the API; the sandbox's control, proxy and TLS
-    assert set(listening) == {"127.0.0.1"}
+    open_to = listening([psutil.Process(product.pid), *family_of(product)])
+    assert len(open_to) >= 4  # the API; the sandbox's control, proxy and TLS
+    assert {ip for ip, _ in open_to} == {"127.0.0.1"}
 
     data = product.data
     assert (data / "secret.key").stat().st_mode & 0o777 == 0o600

@@ -1,6 +1,5 @@
 """Nothing is left behind: no process, no port, no temporary file, whether we are asked to stop or killed."""
 
-import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
+from tests.acceptance.processes import family_of, listening, of_each
 from tests.acceptance.product import Product, wait_for
 
 
@@ -16,11 +16,6 @@ def socket_dir(product: Product) -> Path:
     """Where its PostgreSQL listens."""
     dsn = (product.data / "database.address").read_text()
     return Path(parse_qs(urlsplit(dsn).query)["host"][0])
-
-
-def family_of(product: Product) -> list[psutil.Process]:
-    """All processes of the product but the main one."""
-    return psutil.Process(product.pid).children(recursive=True)
 
 
 def segments_of(family: list[psutil.Process]) -> set[str]:
@@ -32,12 +27,8 @@ def segments_of(family: list[psutil.Process]) -> set[str]:
 
 def memory_files_of(family: list[psutil.Process]) -> set[Path]:
     """The files in /dev/shm that these processes have in their memory: PostgreSQL's other kind of shared memory."""
-    found = set()
-    for process in family:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended this moment
-            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
-            found |= {Path(line.split(maxsplit=5)[5]) for line in lines if " /dev/shm/" in line}
-    return found
+    maps = of_each(family, lambda process: Path(f"/proc/{process.pid}/maps").read_text().splitlines())
+    return {Path(line.split(maxsplit=5)[5]) for lines in maps.values() for line in lines if " /dev/shm/" in line}
 
 
 def product_with_temporary_directory(tmp_path: Path) -> tuple[Product, Path]:
@@ -67,12 +58,7 @@ def test_nothing_is_left(tmp_path: Path, how: Callable[[Product], object]) -> No
     assert pairing.get("qr-code").status == 200
     pairing.send_text("5511999990011", "waits")
     family = family_of(product)
-    ports = {
-        connection.laddr.port
-        for process in family
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    ports = {port for _, port in listening(family)}
     assert len(family) >= 3  # PostgreSQL, a machine, the sandbox
 
     status = how(product)
